@@ -1,0 +1,1 @@
+"""What containerd and its shims say to one another, a module for each package of .proto files."""

@@ -1,0 +1,70 @@
+"""What a shim is told at its birth: a line of JSON, since the zygote speaks bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sampan.errors import InvalidArgument
+
+__all__ = ["Config"]
+
+_VERSION = 1
+
+
+class Config:
+    """See the room's front door for what the fields mean."""
+
+    __slots__ = (
+        "bundle", "connection_fd", "id", "listen_fd", "log_fd", "namespace", "oci_root",
+        "owner_fd", "publish", "socket", "systemd_cgroup",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        namespace: str,
+        socket: str = "",
+        bundle: str = "",
+        publish: str = "",
+        oci_root: str = "/run/sampan/oci",
+        systemd_cgroup: bool = False,
+        listen_fd: int = -1,
+        connection_fd: int = -1,
+        owner_fd: int = -1,
+        log_fd: int = -1,
+    ) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.socket = socket
+        self.bundle = bundle
+        self.publish = publish
+        self.oci_root = oci_root
+        self.systemd_cgroup = systemd_cgroup
+        self.listen_fd = listen_fd
+        self.connection_fd = connection_fd
+        self.owner_fd = owner_fd
+        self.log_fd = log_fd
+
+    def to_json(self) -> bytes:
+        """Return the payload for `worker`."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps({"version": _VERSION, **values}).encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes) -> Config:
+        """Read a payload.
+
+        Raises:
+          InvalidArgument: it is not one of this version.
+        """
+        try:
+            values = json.loads(payload)
+            version = values.pop("version")
+            made = cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as err:
+            raise InvalidArgument(f"shim: bad payload: {err}") from err
+        if version != _VERSION:
+            raise InvalidArgument(f"shim: payload of version {version}, not {_VERSION}")
+        return made

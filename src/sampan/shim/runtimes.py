@@ -1,0 +1,65 @@
+"""What the shim asks of an OCI runtime, whether it runs in process or as a program."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ["Born", "CheckpointWanted", "Runtime"]
+
+
+class Born:
+    """A process that was created; a child of the shim, or one that it has adopted."""
+
+    __slots__ = ("console", "pid")
+
+    def __init__(self, pid: int, console: int = -1) -> None:
+        self.pid = pid
+        self.console = console
+        """Master of its terminal, owned by whoever holds this; -1 without one."""
+
+
+class CheckpointWanted:
+    """Where to put an image and how to make it; flags are `runc checkpoint`'s, without values."""
+
+    __slots__ = ("flags", "image_path", "work_path")
+
+    def __init__(self, image_path: str, work_path: str, flags: tuple[str, ...]) -> None:
+        self.image_path = image_path
+        self.work_path = work_path
+        self.flags = flags
+
+
+class Runtime(Protocol):
+    """One container's runtime. Every method may raise SampanError, with the runtime's own words."""
+
+    direct_signals: bool
+    """Whether a signal to the pid that `create` gave is a signal to the container's init."""
+
+    async def create(self, stdio: tuple[int, int, int], *, terminal: bool, restore: str) -> Born:
+        """Create from the bundle; with `restore`, from that checkpoint image, running."""
+
+    async def start(self) -> None:
+        """Let init go."""
+
+    async def exec(
+        self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool
+    ) -> Born:
+        """Run another process, given as JSON."""
+
+    async def kill(self, signal: int, *, everything: bool) -> None:
+        """Signal init, or every process of the container."""
+
+    async def delete(self, *, force: bool) -> None:
+        """Remove what the runtime keeps; a container that it does not know is fine."""
+
+    async def pause(self) -> None:
+        """Freeze."""
+
+    async def resume(self) -> None:
+        """Thaw."""
+
+    async def update(self, resources: bytes) -> None:
+        """Change limits, given as JSON LinuxResources."""
+
+    async def checkpoint(self, wanted: CheckpointWanted) -> None:
+        """Write an image."""

@@ -1,0 +1,183 @@
+"""The server: from a Config to the exit of the shim."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+
+from sampan.linux.fds import unix_bind
+from sampan.linux.prctl import set_name
+from sampan.rpc.loop import IN, Loop
+from sampan.rpc.messages import sampan, sandbox, task
+from sampan.rpc.messages.wellknown import Empty
+from sampan.rpc.server import Context, Method, Server
+from sampan.rpc.wire import Message
+from sampan.shim.config import Config
+from sampan.shim.oom import OomWatch
+from sampan.shim.processes import Processes
+from sampan.shim.publisher import Publisher
+from sampan.shim.reaper import Reaper
+from sampan.shim.sandbox import SandboxService
+from sampan.shim.service import TaskService
+
+__all__ = ["Log", "bind", "run", "worker"]
+
+_PUBLISH_S = 5.0
+_LINGER_S = 10.5
+
+
+def worker(payload: bytes, fds: list[int]) -> int:
+    """Be a shim, in a process that the zygote has just forked; returns its exit status.
+
+    Takes ownership of all `fds`.
+    """
+    return run(Config.from_json(payload), fds)
+
+
+def bind(path: str) -> socket.socket:
+    """Listen at `path`, in a folder made 0700; a socket there of which nobody hears is replaced.
+
+    Raises:
+      OSError: EADDRINUSE, a live shim listens there.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        unix_bind(listener, path)
+        os.chmod(path, 0o600)
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+class Log:
+    """Lines for whoever reads the daemon's log of us; never blocks, never fails."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        if fd >= 0:
+            os.set_blocking(fd, False)
+
+    def error(self, error: BaseException) -> None:
+        """Write an error with its traceback, on one line."""
+        if self._fd < 0:
+            return
+        text = "".join(traceback.format_exception(error))
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            os.write(self._fd, f'time="{stamp}" level=error msg="shim: {text!r}"\n'.encode())
+        except OSError:
+            self._fd = -1
+
+
+def run(config: Config, fds: Sequence[int], listener: socket.socket | None = None) -> int:
+    """Serve until Shutdown, or until the owner dies.
+
+    With `listener` its socket is used, in place of binding `config.socket`.
+    """
+    set_name("sampan-shim")
+
+    def given(place: int) -> int:
+        return fds[place] if place >= 0 else -1
+
+    log = Log(given(config.log_fd))
+    loop = Loop()
+    loop.on_error = log.error
+    reaper = Reaper(loop)
+    processes = Processes(loop, reaper)
+    publisher = Publisher(loop, config.publish, config.namespace)
+    tasks = TaskService(config, processes, publisher)
+    tasks.oom = OomWatch(loop, publisher)
+    table = tasks.methods()
+    sandboxes = SandboxService(loop, tasks, publisher)
+    services = dict.fromkeys(task.SERVICES, table)
+    services[sandbox.SERVICE] = sandboxes.methods()
+    services[sampan.SERVICE] = {"ReopenLogs": Method(sampan.ReopenLogsRequest, _reopen_logs(tasks))}
+    server = Server(loop, services)
+    if config.listen_fd >= 0:
+        listener = socket.socket(fileno=given(config.listen_fd))
+    elif listener is None and config.socket:
+        listener = bind(config.socket)
+    if listener is not None:
+        server.listen(listener)
+    if config.connection_fd >= 0:
+        server.serve(socket.socket(fileno=given(config.connection_fd)))
+    ending = _Ending(config, loop, tasks, publisher, server)
+    tasks.shutdown = ending.begin
+    if config.owner_fd >= 0:
+        owner = given(config.owner_fd)
+        loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
+    # What lives now lives as long as the shim; cycles of requests are left to the collector.
+    gc.collect()
+    gc.freeze()
+    loop.run()
+    loop.close()
+    return 0
+
+
+def _reopen_logs(
+    tasks: TaskService,
+) -> Callable[[sampan.ReopenLogsRequest, Context], Awaitable[Message]]:
+    async def reopen(request: sampan.ReopenLogsRequest, _: Context) -> Message:
+        tasks.reopen_logs(request.id, request.exec_id)
+        return Empty()
+
+    return reopen
+
+
+class _Ending:
+    """Shutdown, in its order: no new connections, events out, last output out, exit."""
+
+    def __init__(
+        self,
+        config: Config,
+        loop: Loop,
+        tasks: TaskService,
+        publisher: Publisher,
+        server: Server,
+    ) -> None:
+        self._config = config
+        self._loop = loop
+        self._tasks = tasks
+        self._publisher = publisher
+        self._server = server
+        self._begun = False
+
+    def begin(self) -> None:
+        """End soon; harmless twice."""
+        if not self._begun:
+            self._begun = True
+            self._loop.spawn(self._end())
+
+    def owner_died(self, owner: int) -> None:
+        """Leave nothing behind."""
+        self._loop.unwatch(owner)
+
+        async def leave() -> None:
+            await self._tasks.kill_all()
+            self.begin()
+
+        self._loop.spawn(leave())
+
+    def _remove_socket(self) -> None:
+        if self._config.socket:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._config.socket)
+
+    async def _end(self) -> None:
+        self._server.stop_listening()
+        self._remove_socket()
+        until_s = time.monotonic() + _LINGER_S
+        await self._publisher.drain(_PUBLISH_S)
+        while self._tasks.draining() and time.monotonic() < until_s:
+            await self._loop.sleep(0.02)
+        self._server.close()
+        self._publisher.close()
+        self._loop.stop()

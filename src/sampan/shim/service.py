@@ -1,0 +1,515 @@
+"""The Task service, v2 and v3: every method of it.
+
+Errors follow containerd-shim-runc-v2: what has ended is NotFound to Kill, what still runs is
+FailedPrecondition to Delete, and a runtime's own words come through in Unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from sampan import __version__
+from sampan.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SampanError,
+    Unimplemented,
+)
+from sampan.rpc.messages import events, runc, task, types
+from sampan.rpc.messages.wellknown import Any, Empty, Timestamp
+from sampan.rpc.server import Context, Method
+from sampan.rpc.wire import Message
+from sampan.shim import cgroup, rootfs
+from sampan.shim.config import Config
+from sampan.shim.native import Native
+from sampan.shim.oom import OomWatch
+from sampan.shim.processes import Processes
+from sampan.shim.publisher import Publisher
+from sampan.shim.reaper import Exit
+from sampan.shim.runc_cli import RuncCli
+from sampan.shim.runtimes import Born, CheckpointWanted, Runtime
+from sampan.shim.stdio.streams import Streams, Wanted
+from sampan.shim.tasks import Container, Process
+
+__all__ = ["TaskService"]
+
+_RUNC_ROOT = "/run/containerd/runc"
+
+
+class TaskService:
+    """Holds the containers; `on_shutdown` is called when the shim shall end."""
+
+    def __init__(self, config: Config, processes: Processes, publisher: Publisher) -> None:
+        self._config = config
+        self._processes = processes
+        self._loop = processes.loop
+        self._publisher = publisher
+        self.containers: dict[str, Container] = {}
+        self._creating: set[str] = set()
+        self.shutdown = self._loop.stop
+        self.oom: OomWatch | None = None
+
+    def methods(self) -> dict[str, Method]:
+        """Return the service's table."""
+        return {
+            name: Method(request, getattr(self, _handler_name(name)))
+            for name, (request, _) in task.METHODS.items()
+        }
+
+    def _get(self, id: str) -> Container:
+        try:
+            return self.containers[id]
+        except KeyError:
+            raise NotFound(f"container {id} not created: not found") from None
+
+    # --- create, start -------------------------------------------------------------------
+
+    async def create(self, request: task.CreateTaskRequest, _: Context) -> Message:
+        """Mount the rootfs, create the container, keep its init waiting."""
+        if not request.id or "/" in request.id or not os.path.isabs(request.bundle):
+            raise InvalidArgument(f"create: bad id {request.id!r} or bundle {request.bundle!r}")
+        if request.id in self.containers or request.id in self._creating:
+            raise AlreadyExists(f"container {request.id} already exists in this shim")
+        self._creating.add(request.id)
+        try:
+            container = await self._create(request)
+        finally:
+            self._creating.discard(request.id)
+        init = container.init
+        self.containers[request.id] = container
+        io = events.TaskIO(
+            stdin=request.stdin,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            terminal=request.terminal,
+        )
+        self._publisher.publish(
+            "/tasks/create",
+            events.TaskCreate(
+                container_id=request.id,
+                bundle=request.bundle,
+                rootfs=request.rootfs,
+                io=io,
+                checkpoint=request.checkpoint,
+                pid=init.pid,
+            ),
+        )
+        if self.oom is not None:
+            self.oom.add(container.id, init.pid)
+        self._watch(container, init)
+        return task.CreateTaskResponse(pid=init.pid)
+
+    async def _create(self, request: task.CreateTaskRequest) -> Container:
+        options = _options(request.options)
+        wanted = Wanted(request.stdin, request.stdout, request.stderr, request.terminal)
+        init = Process("", wanted)
+        runtime = self._runtime(request, options)
+        container = Container(request.id, request.bundle, init, runtime)
+        owner = (options.io_uid, options.io_gid) if options.io_uid or options.io_gid else None
+        rootfs.mount_all(request.rootfs, container.rootfs)
+        container.mounted = bool(request.rootfs)
+        try:
+            born = await self._birth(container, init, owner, request.checkpoint)
+        except SampanError:
+            with contextlib.suppress(SampanError):
+                await runtime.delete(force=True)
+            if container.mounted:
+                rootfs.unmount_all(container.rootfs)
+            raise
+        init.pid = born.pid
+        init.started = bool(request.checkpoint)
+        return container
+
+    def _runtime(self, request: task.CreateTaskRequest, options: runc.Options) -> Runtime:
+        systemd = options.systemd_cgroup or self._config.systemd_cgroup
+        namespace = self._config.namespace
+        if not options.binary_name or options.binary_name == "sampan":
+            return Native(
+                os.path.join(options.root or self._config.oci_root, namespace),
+                request.id,
+                request.bundle,
+                systemd_cgroup=systemd,
+                no_pivot=options.no_pivot_root,
+                no_new_keyring=options.no_new_keyring,
+            )
+        flags = []
+        if options.no_pivot_root:
+            flags.append("--no-pivot")
+        if options.no_new_keyring:
+            flags.append("--no-new-keyring")
+        return RuncCli(
+            self._processes,
+            options.binary_name,
+            os.path.join(options.root or _RUNC_ROOT, namespace),
+            request.id,
+            request.bundle,
+            systemd_cgroup=systemd,
+            create_flags=tuple(flags),
+        )
+
+    async def _birth(
+        self,
+        container: Container,
+        process: Process,
+        owner: tuple[int, int] | None = None,
+        restore: str = "",
+    ) -> Born:
+        """Open the streams, let the runtime make the process, connect its terminal."""
+        wanted = process.wanted
+        streams = Streams(
+            self._processes, wanted, container=container.id, namespace=self._config.namespace
+        )
+        await streams.open(owner)
+        try:
+            if process is container.init:
+                born = await container.runtime.create(
+                    streams.child, terminal=wanted.terminal, restore=restore
+                )
+            else:
+                born = await container.runtime.exec(
+                    process.exec_id, process.spec, streams.child, terminal=wanted.terminal
+                )
+        except BaseException:
+            streams.abandon()
+            raise
+        streams.born(born.console)
+        process.streams = streams
+        return born
+
+    async def start(self, request: task.StartRequest, _: Context) -> Message:
+        """Let init go, or make an exec."""
+        container = self._get(request.id)
+        process = container.process(request.exec_id)
+        async with process.lock:
+            if process.started or process.exit is not None:
+                raise FailedPrecondition(f"cannot start process {request.exec_id or request.id}")
+            if process is container.init:
+                await container.runtime.start()
+                process.started = True
+                started: Message = events.TaskStart(container_id=container.id, pid=process.pid)
+                self._publisher.publish("/tasks/start", started)
+            else:
+                container.running()
+                process.pid = (await self._birth(container, process)).pid
+                process.started = True
+                self._publisher.publish(
+                    "/tasks/exec-started",
+                    events.TaskExecStarted(
+                        container_id=container.id, exec_id=process.exec_id, pid=process.pid
+                    ),
+                )
+                self._watch(container, process)
+        return task.StartResponse(pid=process.pid)
+
+    async def exec(self, request: task.ExecProcessRequest, _: Context) -> Message:
+        """Note what to run; Start runs it."""
+        container = self._get(request.id)
+        exec_id = request.exec_id
+        if not exec_id or "/" in exec_id:
+            raise InvalidArgument(f"exec: bad id {exec_id!r}")
+        if exec_id in container.execs:
+            raise AlreadyExists(f"id {exec_id}: already exists")
+        if request.spec is None:
+            raise InvalidArgument(f"exec {exec_id}: no process given")
+        container.running()
+        wanted = Wanted(request.stdin, request.stdout, request.stderr, request.terminal)
+        container.execs[exec_id] = Process(exec_id, wanted, request.spec.value)
+        self._publisher.publish(
+            "/tasks/exec-added", events.TaskExecAdded(container_id=container.id, exec_id=exec_id)
+        )
+        return Empty()
+
+    # --- the end -------------------------------------------------------------------------
+
+    def _watch(self, container: Container, process: Process) -> None:
+        ended = self._processes.reaper.expect(process.pid)
+
+        def begin() -> None:
+            self._loop.spawn(self._ended(container, process, ended.result()))
+
+        ended.then(lambda: self._loop.call_soon(begin))
+
+    async def _ended(self, container: Container, process: Process, end: Exit) -> None:
+        async with process.lock:
+            if process is container.init and container.shares_pids():
+                with contextlib.suppress(SampanError):
+                    await container.runtime.kill(9, everything=True)
+            process.exit = end
+            if process.streams is not None:
+                process.streams.ended()
+            self._publisher.publish(
+                "/tasks/exit",
+                events.TaskExit(
+                    container_id=container.id,
+                    id=process.exec_id or container.id,
+                    pid=process.pid,
+                    exit_status=end.status,
+                    exited_at=Timestamp.of_ns(end.at_ns),
+                ),
+            )
+            process.exited.set(end)
+
+    async def wait(self, request: task.WaitRequest, _: Context) -> Message:
+        """Answer when the process has ended, or at once if it has."""
+        process = self._get(request.id).process(request.exec_id)
+        end = await process.exited
+        return task.WaitResponse(exit_status=end.status, exited_at=Timestamp.of_ns(end.at_ns))
+
+    async def kill(self, request: task.KillRequest, _: Context) -> Message:
+        """Signal a process, or with `all` everything in the container."""
+        container = self._get(request.id)
+        process = container.process(request.exec_id)
+        if request.all and process is container.init:
+            await container.runtime.kill(request.signal, everything=True)
+            return Empty()
+        if process.exit is not None:
+            raise NotFound(f"process {request.exec_id or request.id} already finished: not found")
+        if not process.pid:
+            raise FailedPrecondition(f"process {request.exec_id} not created")
+        if process is container.init and not container.runtime.direct_signals:
+            await container.runtime.kill(request.signal, everything=False)
+            return Empty()
+        try:
+            os.kill(process.pid, request.signal)
+        except ProcessLookupError:
+            raise NotFound("process already finished: not found") from None
+        except (OSError, OverflowError) as err:
+            raise InvalidArgument(f"kill: signal {request.signal}: {err}") from err
+        return Empty()
+
+    async def delete(self, request: task.DeleteRequest, _: Context) -> Message:
+        """Forget a process that has ended, and with init the container."""
+        container = self._get(request.id)
+        process = container.process(request.exec_id)
+        if process is container.init:
+            return await self._delete_container(container)
+        if process.started and process.exit is None:
+            raise FailedPrecondition(f"process {process.exec_id} must be deleted while stopped")
+        container.execs.pop(process.exec_id, None)
+        if process.streams is not None:
+            process.streams.close()
+        return _delete_response(process)
+
+    async def _delete_container(self, container: Container) -> Message:
+        async with container.lock:
+            if self.containers.get(container.id) is not container:
+                raise NotFound(f"container {container.id} not created: not found")
+            init = container.init
+            if init.exit is None:
+                if init.started:
+                    raise FailedPrecondition(f"container {container.id} must be stopped first")
+                await container.runtime.kill(9, everything=False)
+                await self._loop.within(init.exited, 10, f"kill {container.id}")
+            await container.runtime.delete(force=False)
+            if container.mounted:
+                rootfs.unmount_all(container.rootfs)
+            for process in (init, *container.execs.values()):
+                if process.streams is not None:
+                    process.streams.close()
+            if self.oom is not None:
+                self.oom.remove(container.id)
+            del self.containers[container.id]
+            response = _delete_response(init)
+            self._publisher.publish(
+                "/tasks/delete",
+                events.TaskDelete(
+                    container_id=container.id,
+                    pid=response.pid,
+                    exit_status=response.exit_status,
+                    exited_at=response.exited_at,
+                ),
+            )
+            return response
+
+    async def kill_all(self) -> None:
+        """End and delete every container; what fails is left to the next start's clean-up."""
+        for container in list(self.containers.values()):
+            with contextlib.suppress(SampanError, OSError):
+                if container.init.exit is None:
+                    if container.paused:
+                        await container.runtime.resume()
+                    await container.runtime.kill(9, everything=True)
+                    await self._loop.within(container.init.exited, 10, f"kill {container.id}")
+                await self._delete_container(container)
+
+    # --- questions -----------------------------------------------------------------------
+
+    async def state(self, request: task.StateRequest, _: Context) -> Message:
+        """Tell all about a process."""
+        container = self._get(request.id)
+        process = container.process(request.exec_id)
+        wanted = process.wanted
+        state = task.StateResponse(
+            id=process.exec_id or container.id,
+            bundle=container.bundle,
+            pid=process.pid,
+            status=process.status(paused=container.paused),
+            stdin=wanted.stdin,
+            stdout=wanted.stdout,
+            stderr=wanted.stderr,
+            terminal=wanted.terminal,
+            exec_id=process.exec_id,
+        )
+        if process.exit is not None:
+            state.exit_status = process.exit.status
+            state.exited_at = Timestamp.of_ns(process.exit.at_ns)
+        return state
+
+    async def pids(self, request: task.PidsRequest, _: Context) -> Message:
+        """List every process of the container."""
+        container = self._get(request.id)
+        known = {each.pid: each.exec_id for each in container.execs.values() if each.exit is None}
+        answer = task.PidsResponse()
+        if container.init.exit is None:
+            for pid in cgroup.pids(container.init.pid):
+                info = types.ProcessInfo(pid=pid)
+                if pid in known:
+                    info.info = Any.pack(runc.ProcessDetails(exec_id=known[pid]))
+                answer.processes.append(info)
+        return answer
+
+    async def stats(self, request: task.StatsRequest, _: Context) -> Message:
+        """Read the container's cgroups."""
+        init = self._get(request.id).init
+        if init.exit is not None:
+            raise NotFound(f"cgroup of {request.id}: not found")
+        return task.StatsResponse(stats=Any.pack(cgroup.metrics(init.pid)))
+
+    async def connect(self, request: task.ConnectRequest, _: Context) -> Message:
+        """Tell who we are."""
+        container = self.containers.get(request.id)
+        return task.ConnectResponse(
+            shim_pid=os.getpid(),
+            task_pid=container.init.pid if container else 0,
+            version=__version__,
+        )
+
+    # --- changes -------------------------------------------------------------------------
+
+    async def pause(self, request: task.PauseRequest, _: Context) -> Message:
+        """Freeze."""
+        container = self._get(request.id)
+        async with container.lock:
+            if not container.running().started:
+                raise FailedPrecondition(f"cannot pause container {container.id}: not running")
+            await container.runtime.pause()
+            container.paused = True
+        self._publisher.publish("/tasks/paused", events.TaskPaused(container_id=container.id))
+        return Empty()
+
+    async def resume(self, request: task.ResumeRequest, _: Context) -> Message:
+        """Thaw."""
+        container = self._get(request.id)
+        async with container.lock:
+            container.running()
+            await container.runtime.resume()
+            container.paused = False
+        self._publisher.publish("/tasks/resumed", events.TaskResumed(container_id=container.id))
+        return Empty()
+
+    async def update(self, request: task.UpdateTaskRequest, _: Context) -> Message:
+        """Change limits."""
+        container = self._get(request.id)
+        if request.resources is None:
+            raise InvalidArgument("update: no resources given")
+        async with container.lock:
+            container.running()
+            await container.runtime.update(request.resources.value)
+        return Empty()
+
+    async def checkpoint(self, request: task.CheckpointTaskRequest, _: Context) -> Message:
+        """Write an image of the container."""
+        container = self._get(request.id)
+        options = runc.CheckpointOptions()
+        if request.options is not None and request.options.holds(runc.CheckpointOptions):
+            options = request.options.unpack(runc.CheckpointOptions)
+        flags = [
+            flag
+            for flag, wanted in (
+                ("--leave-running", not options.exit),
+                ("--tcp-established", options.open_tcp),
+                ("--ext-unix-sk", options.external_unix_sockets),
+                ("--shell-job", options.terminal),
+                ("--file-locks", options.file_locks),
+            )
+            if wanted
+        ]
+        for namespace in options.empty_namespaces:
+            flags += ["--empty-ns", namespace]
+        if options.cgroups_mode:
+            flags += ["--manage-cgroups-mode", options.cgroups_mode]
+        image = options.image_path or request.path
+        async with container.lock:
+            container.running()
+            wanted = CheckpointWanted(image, options.work_path, tuple(flags))
+            await container.runtime.checkpoint(wanted)
+        self._publisher.publish(
+            "/tasks/checkpointed",
+            events.TaskCheckpointed(container_id=container.id, checkpoint=request.path),
+        )
+        return Empty()
+
+    async def resize_pty(self, request: task.ResizePtyRequest, _: Context) -> Message:
+        """Set the size of a terminal."""
+        process = self._get(request.id).process(request.exec_id)
+        if process.streams is None:
+            raise FailedPrecondition(f"resize: process {process.exec_id} has not started")
+        process.streams.resize(request.width & 0xFFFF, request.height & 0xFFFF)
+        return Empty()
+
+    async def close_io(self, request: task.CloseIORequest, _: Context) -> Message:
+        """Let stdin end."""
+        process = self._get(request.id).process(request.exec_id)
+        if request.stdin and process.streams is not None:
+            process.streams.close_stdin()
+        return Empty()
+
+    async def shut_down(self, request: task.ShutdownRequest, _: Context) -> Message:
+        """End the shim, unless containers are left."""
+        if (not self.containers and not self._creating) or request.now:
+            self._loop.call_soon(self.shutdown)
+        return Empty()
+
+    def reopen_logs(self, id: str, exec_id: str) -> None:
+        """Reopen the log files of a process.
+
+        Raises:
+          NotFound: there is no such process; InvalidArgument: a file cannot be opened.
+        """
+        process = self._get(id).process(exec_id)
+        if process.streams is not None:
+            process.streams.reopen_logs()
+
+    def draining(self) -> bool:
+        """Whether output of a deleted container may still be on its way."""
+        return self._loop.lingering > 0
+
+
+def _handler_name(method: str) -> str:
+    special = {"ResizePty": "resize_pty", "CloseIO": "close_io", "Shutdown": "shut_down"}
+    return special.get(method, method.lower())
+
+
+def _options(packed: Any | None) -> runc.Options:
+    """Return the runtime options of a request."""
+    if packed is None or not packed.type_url:
+        return runc.Options()
+    if packed.holds(runc.Options):
+        return packed.unpack(runc.Options)
+    # containerd 1.x names the same type by an older package.
+    if packed.type_url.rpartition("/")[2] == "containerd.linux.runc.v1.Options":
+        return packed.unpack(runc.Options)
+    if packed.holds(types.Options):
+        return runc.Options()
+    raise Unimplemented(f"create: options of type {packed.type_url}")
+
+
+def _delete_response(process: Process) -> task.DeleteResponse:
+    response = task.DeleteResponse(pid=process.pid)
+    if process.exit is not None:
+        response.exit_status = process.exit.status
+        response.exited_at = Timestamp.of_ns(process.exit.at_ns)
+    return response

@@ -1,0 +1,265 @@
+"""The zygote itself: one thread that imports, forks, passes pidfds, and reaps.
+
+It stays in the host's namespaces, is exec'd from where nobody can write to the interpreter
+(`linux.exe`), and imports nothing by itself but `sampan.linux`.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import gc
+import os
+import select
+import struct
+import sys
+
+from sampan.linux import fds as fdlib
+from sampan.linux import prctl, process, signals
+from sampan.zygote.protocol import (
+    CGROUP,
+    IMPORTS,
+    LONG_PAYLOAD,
+    MAX_MESSAGE,
+    SESSION,
+    STDIO,
+    VERSION,
+    pack,
+    unpack,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["ImportsRefused", "Server", "main", "refuse_imports"]
+
+_STATUSES_KEPT = 4096
+_SIGCHLD_BIT = 1 << (process.SIGCHLD - 1)
+
+
+class ImportsRefused(ImportError):
+    """A worker tried to import what the zygote had not preloaded."""
+
+
+class _Refuser:
+    """First in sys.meta_path: refuses everything, loaded modules excepted, which never get here."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        raise ImportsRefused(
+            f"{name} is not loaded, and no import is allowed after the fork: name it in the"
+            " zygote's preload list",
+            name=name,
+        )
+
+
+def refuse_imports() -> None:
+    """Forbid this process, for ever, to import what it has not loaded yet."""
+    sys.meta_path.insert(0, _Refuser())
+
+
+class _RequestError(Exception):
+    """A request that cannot be carried out; the text goes back to the client."""
+
+
+class Server:
+    """Serves one connection, its owner's, until that closes."""
+
+    def __init__(self, connection: _socket.socket) -> None:
+        self._connection = connection
+        self._running: set[int] = set()
+        self._ended: dict[int, int] = {}
+        """Pid to wait status, oldest first, at most _STATUSES_KEPT."""
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._sigchld = -1
+
+    def run(self) -> None:
+        """Serve until the owner closes its end; children live on."""
+        signals.set_mask(_SIGCHLD_BIT)
+        self._sigchld = signals.signalfd(_SIGCHLD_BIT)
+        gc.disable()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLIN)
+        poll.register(self._sigchld, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._sigchld:
+                    signals.signalfd_read(fd)
+                    self._reap()
+                elif not self._serve_one():
+                    return
+
+    def _serve_one(self) -> bool:
+        """Answer one request; return False when there will be no more."""
+        received: list[int] = []
+        reply_fd = -1
+        try:
+            message, received = fdlib.recv_fds(self._connection, MAX_MESSAGE)
+            if not message and not received:
+                return False
+            fields, reply_fd = self._handle(message, received)
+            reply = pack(b"ok", *fields)
+        except ConnectionError:
+            return False
+        except Exception as error:  # noqa: BLE001  the edge of the program: answered, not logged
+            reply = pack(b"error", type(error).__name__.encode(), str(error).encode()[:16384])
+        finally:
+            for fd in received:
+                os.close(fd)
+        try:
+            fdlib.send_fds(self._connection, reply, [reply_fd] if reply_fd >= 0 else [])
+        except ConnectionError:
+            return False
+        finally:
+            if reply_fd >= 0:
+                os.close(reply_fd)
+        return True
+
+    def _handle(self, message: bytes, received: Sequence[int]) -> tuple[Sequence[bytes], int]:
+        fields = unpack(message)
+        if len(fields) < 2 or fields[0] != VERSION:
+            theirs = fields[0].decode(errors="replace") if fields else "none"
+            raise _RequestError(f"protocol version {theirs}: this zygote speaks {VERSION.decode()}")
+        verb, arguments = fields[1], fields[2:]
+        if verb == b"hello":
+            return (VERSION, b"%d" % os.getpid()), -1
+        if verb == b"preload":
+            self._preload(arguments)
+            return (), -1
+        if verb == b"status" and len(arguments) == 1:
+            return (self._status(int(arguments[0])),), -1
+        if verb == b"fork" and len(arguments) == 5:
+            pid, pidfd = self._fork(arguments, received)
+            return (b"%d" % pid,), pidfd
+        raise _RequestError(f"unknown request {verb!r} with {len(arguments)} arguments")
+
+    def _preload(self, names: Sequence[bytes]) -> None:
+        for name in names:
+            __import__(name.decode())
+            ready = getattr(sys.modules[name.decode()], "preload", None)
+            if ready is not None:
+                ready()
+        gc.collect()
+        gc.freeze()
+
+    def _status(self, pid: int) -> bytes:
+        self._reap()
+        if pid in self._running:
+            return b"running"
+        if pid not in self._ended:
+            raise _RequestError(f"no child {pid}")
+        return b"%d" % os.waitstatus_to_exitcode(self._ended[pid])
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._running.discard(pid)
+            self._ended[pid] = status
+            if len(self._ended) > _STATUSES_KEPT:
+                del self._ended[next(iter(self._ended))]
+
+    def _fork(self, arguments: Sequence[bytes], received: Sequence[int]) -> tuple[int, int]:
+        target, flag_text, clone_text, name, payload = arguments
+        function = self._resolve(target.decode())
+        flags, clone_flags = int(flag_text), int(clone_text)
+        fds = list(received)
+        needed = 3 * bool(flags & STDIO) + bool(flags & CGROUP) + bool(flags & LONG_PAYLOAD)
+        if len(fds) < needed:
+            raise _RequestError(f"fork: {needed} descriptors announced, {len(fds)} came")
+        cgroup_fd = fds.pop(0) if flags & CGROUP else None
+        if flags & LONG_PAYLOAD:
+            memfd = fds.pop(0)
+            payload = os.pread(memfd, os.fstat(memfd).st_size, 0)
+        stdio = [self._null] * 3
+        if flags & STDIO:
+            stdio, fds = fds[:3], fds[3:]
+        pid, pidfd = process.clone3(clone_flags, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            self._become_worker(function, payload, fds, stdio, flags, name)
+        self._ended.pop(pid, None)
+        self._running.add(pid)
+        return pid, pidfd
+
+    @staticmethod
+    def _resolve(target: str) -> Callable[[bytes, list[int]], int]:
+        module_name, _, attribute = target.partition(":")
+        if module_name not in sys.modules:
+            __import__(module_name)
+            gc.collect()
+            gc.freeze()
+        function = getattr(sys.modules[module_name], attribute, None)
+        if not callable(function):
+            raise _RequestError(f"no function {attribute!r} in {module_name}")
+        worker: Callable[[bytes, list[int]], int] = function
+        return worker
+
+    def _become_worker(
+        self,
+        function: Callable[[bytes, list[int]], int],
+        payload: bytes,
+        fds: list[int],
+        stdio: Sequence[int],
+        flags: int,
+        name: bytes,
+    ) -> None:
+        """In the child: drop everything that is the zygote's, run the worker, and exit."""
+        status = 70
+        try:
+            fds = _settle_fds(fds, stdio)
+            self._connection.detach()
+            fdlib.close_all_but([0, 1, 2, *fds])
+            signals.reset_dispositions()
+            for number in (signals.SIGNALS["PIPE"], signals.SIGNALS["XFSZ"]):
+                signals.set_disposition_ignore(number)
+            signals.reset_mask()
+            os.umask(0o022)
+            os.chdir("/")
+            if flags & SESSION:
+                os.setsid()
+            if name:
+                prctl.set_name(name)
+            if not flags & IMPORTS:
+                refuse_imports()
+            gc.enable()
+            status = function(payload, fds) or 0
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else 1
+        except BaseException:  # noqa: BLE001  the edge of the program
+            # The C implementation; the `traceback` module would have to be imported.
+            sys.__excepthook__(*sys.exc_info())
+            status = 70
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:  # noqa: SIM105
+                    stream.flush()
+                except (OSError, ValueError, AttributeError):
+                    pass
+            os._exit(status & 0xFF)
+
+
+def _settle_fds(fds: Sequence[int], stdio: Sequence[int]) -> list[int]:
+    """Put `stdio` on 0 to 2 and return where the worker's fds are now, all above 2."""
+    held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in stdio]
+    settled = [fd if fd > 2 else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in fds]
+    for number, fd in enumerate(held):
+        os.dup2(fd, number, inheritable=True)
+    return settled
+
+
+def main(fd: int) -> None:
+    """Serve on the connected socket `fd`; the program of the zygote."""
+    connection = _socket.socket(fileno=fd)
+    fdlib.set_cloexec(fd, True)
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    _, uid, _ = struct.unpack("=iII", credentials)
+    if uid not in (os.geteuid(), 0):
+        raise PermissionError(1, f"the zygote serves its own user, not uid {uid}")
+    prctl.set_name("sampan-zygote")
+    Server(connection).run()
