@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from typing import Any as Untyped
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -61,17 +62,16 @@ ALL = all_messages()
 def google_classes() -> dict[str, type]:
     """Build google's classes from our tables."""
     file = descriptor_pb2.FileDescriptorProto(name="t.proto", package="p", syntax="proto3")
-    f = descriptor_pb2.FieldDescriptorProto
 
-    def type_of(target: f, kind: wire._Kind, inner: type[Message] | None) -> None:
-        target.type = getattr(f, "TYPE_" + KINDS[id(kind)])
+    def type_of(target: Untyped, kind: wire._Kind, inner: type[Message] | None) -> None:
+        target.type = getattr(descriptor_pb2.FieldDescriptorProto, "TYPE_" + KINDS[id(kind)])
         if inner is not None:
             target.type_name = ".p." + inner.NAME.replace(".", "_")
 
     for each in ALL:
         made = file.message_type.add(name=each.NAME.replace(".", "_"))
         for field in each._fields:
-            row = made.field.add(name=field.name, number=field.number, label=1)
+            row: Untyped = made.field.add(name=field.name, number=field.number, label=1)
             if field.value_kind is not None:
                 entry = made.nested_type.add(
                     name="".join(part.capitalize() for part in field.name.split("_")) + "Entry"
@@ -80,7 +80,7 @@ def google_classes() -> dict[str, type]:
                 type_of(entry.field.add(name="key", number=1, label=1), field.kind, None)
                 value = entry.field.add(name="value", number=2, label=1)
                 type_of(value, field.value_kind, field.value_type)
-                row.label, row.type = 3, f.TYPE_MESSAGE
+                row.label, row.type = 3, descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
                 row.type_name = f".p.{made.name}.{entry.name}"
                 continue
             type_of(row, field.kind, field.type)

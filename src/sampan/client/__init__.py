@@ -1,0 +1,113 @@
+"""The client: one typed face of Sampan, the same in process and, later, through the daemon's gRPC.
+
+    async with connect(settings, namespace="default") as client:
+        image = await client.images.get("docker.io/library/busybox:latest")
+        await client.containers.create(Container(...))
+        await client.tasks.create("c1", spec=..., rootfs=mounts)
+
+Each attribute is the Protocol of the room that owns the thing, seen in one namespace, so what is
+written against a `Client` does not know which side of a socket it stands on. On top of them stand
+
+    spec/          policy and an image's config made into a config.json
+    local/         the implementation in process: an engine, no protobuf, no grpclib
+    containers     create, find and remove containers as people name them
+    host           the rootfs of `host:`, the image that needs no image
+
+`connect(address=...)` is the seam for the gRPC implementation, which comes with `services`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from sampan.context import DEFAULT_NAMESPACE
+from sampan.errors import Unimplemented
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sampan.distribution.transfer import Transfer
+    from sampan.engine import Settings
+    from sampan.events import Exchange
+    from sampan.metadata.containers import Containers
+    from sampan.metadata.content import ContentView
+    from sampan.metadata.images import Images
+    from sampan.metadata.leases import Leases
+    from sampan.metadata.namespaces import Namespaces
+    from sampan.metadata.snapshots import SnapshotView
+    from sampan.runtime import Tasks
+
+__all__ = ["Client", "connect"]
+
+
+class Client(Protocol):
+    """Everything of one namespace. Values and errors are those of the rooms."""
+
+    @property
+    def root(self) -> Path:
+        """Where container folders (logs) are; local clients only."""
+        ...
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def snapshotter(self) -> str:
+        """The default one's name."""
+        ...
+
+    @property
+    def containers(self) -> Containers: ...
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    @property
+    def images(self) -> Images: ...
+
+    @property
+    def content(self) -> ContentView: ...
+
+    @property
+    def leases(self) -> Leases: ...
+
+    @property
+    def namespaces(self) -> Namespaces: ...
+
+    @property
+    def events(self) -> Exchange: ...
+
+    def snapshots(self, name: str = "") -> SnapshotView:
+        """Return a snapshotter; empty is the default."""
+        ...
+
+    async def transfer(self) -> Transfer:
+        """Return the operations on images: pull, push, tag, save, load."""
+        ...
+
+    async def delete_container(self, id: str) -> None:
+        """Delete a container's record and its snapshot."""
+        ...
+
+    async def collect_garbage(self) -> int:
+        """Remove what nothing refers to; return how many objects went."""
+        ...
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, *, namespace: str = DEFAULT_NAMESPACE, address: str = "", warm: bool = False
+) -> AsyncIterator[Client]:
+    """Open a client: in process, or of the daemon at `address`.
+
+    Raises:
+      Unimplemented: an address is given; there is no gRPC client yet.
+    """
+    if address:
+        raise Unimplemented(f"cannot use the daemon at {address}: there is no gRPC client yet")
+    from sampan.client.local.client import open_local  # noqa: PLC0415 - 60 ms
+
+    async with open_local(settings, namespace=namespace, warm=warm) as client:
+        yield client

@@ -1,0 +1,257 @@
+"""Containers as people speak of them: by name, by id or by the beginning of an id.
+
+    <root>/containers/<namespace>/
+      names/<name>        one file a name, which holds the id: made with O_EXCL, so a name is one's own
+      <id>/               0711; upper folders of `host:`
+        log.json          output, a JSON object a line
+        exit.json         the last exit, once the task is deleted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sampan.concurrency import to_thread
+from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from sampan.model.mounts import Mount
+from sampan.runtime import Exit, ProcessState, Status
+
+if TYPE_CHECKING:
+    from sampan.client import Client
+    from sampan.metadata import Container
+
+__all__ = ["LABEL_NAME", "Folder", "View", "command_of", "find", "new_id", "remove", "view", "views"]
+
+LABEL_NAME: Final = "sampan/name"
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+_ADJECTIVES: Final = "brisk calm eager fair keen light neat quick sober steady swift warm".split()
+_NOUNS: Final = "anchor bay beacon cove current gull harbour keel mast oar reef sail tide".split()
+
+
+def new_id() -> str:
+    """Return a fresh id: 64 hexadecimal digits, as docker's."""
+    return secrets.token_hex(32)
+
+
+class Folder:
+    """A container's own folder, and its name."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._top = client.root / "containers" / client.namespace
+        self.id = id
+        self.path = self._top / id
+        self.log = self.path / "log.json"
+
+    def make(self, name: str) -> str:
+        """Make the folder and take the name, or an invented one; return it.
+
+        Raises:
+          AlreadyExists: another container has the name.
+          InvalidArgument: it is no name.
+        """
+        names = self._top / "names"
+        names.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if name and not _NAME.fullmatch(name):
+            raise InvalidArgument(
+                f"container name {name!r} is refused: letters, digits and _.- only, not first"
+            )
+        while True:
+            chosen = name or f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_NOUNS)}{secrets.randbelow(1000)}"
+            if self._take(names / chosen):
+                break
+            if name:
+                holder = (names / chosen).read_text()
+                raise AlreadyExists(
+                    f"the name {name!r} belongs to container {holder[:12]}: remove or rename that one"
+                )
+        self.path.mkdir(mode=0o711)
+        self.path.chmod(0o711)
+        return chosen
+
+    def _take(self, path: Path) -> bool:
+        temporary = path.with_name(f".{self.id}")
+        temporary.write_text(self.id)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # A name whose container's folder is gone was left by someone killed in between.
+            if (self._top / path.read_text()).is_dir() or path.stat().st_ctime > _boot_of_folder():
+                return False
+            path.unlink(missing_ok=True)
+            return self._take(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def rename(self, old: str, new: str) -> None:
+        """Take `new` and give `old` back.
+
+        Raises:
+          AlreadyExists: another container has the name.
+        """
+        if not _NAME.fullmatch(new):
+            raise InvalidArgument(f"container name {new!r} is refused")
+        if not self._take(self._top / "names" / new):
+            raise AlreadyExists(f"the name {new!r} is taken")
+        self.free(old)
+
+    def free(self, name: str) -> None:
+        """Give the name back, if it is ours."""
+        path = self._top / "names" / name
+        try:
+            if name and path.read_text() == self.id:
+                path.unlink()
+        except FileNotFoundError:
+            return
+
+    def write_exit(self, exit: Exit) -> None:
+        """Remember how the task ended."""
+        temporary = self.path / f".exit.{os.getpid()}"
+        temporary.write_text(json.dumps({"status": exit.status, "exited_at_ns": exit.exited_at_ns}))
+        temporary.rename(self.path / "exit.json")
+
+    def read_exit(self) -> Exit | None:
+        """Return how the last task ended, if one did."""
+        try:
+            values = json.loads((self.path / "exit.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return Exit(0, values["status"], values["exited_at_ns"])
+
+    def write_mounts(self, mounts: list[Mount]) -> None:
+        """Remember mounts that the snapshotter does not know."""
+        values = [[m.type, m.source, m.target, list(m.options)] for m in mounts]
+        (self.path / "mounts.json").write_text(json.dumps(values))
+
+    def read_mounts(self) -> list[Mount]:
+        """Return them."""
+        try:
+            values = json.loads((self.path / "mounts.json").read_text())
+        except FileNotFoundError:
+            return []
+        return [Mount(kind, source, target, tuple(more)) for kind, source, target, more in values]
+
+    def remove(self, name: str) -> None:
+        """Remove the folder and free the name."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.free(name)
+
+
+def _boot_of_folder() -> float:
+    # A name is taken a moment before its folder is made: leave young ones alone.
+    return datetime.now(UTC).timestamp() - 10
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A container with the state of its task, if it has one."""
+
+    container: Container
+    task: ProcessState | None
+    exit: Exit | None
+
+    @property
+    def name(self) -> str:
+        return self.container.labels.get(LABEL_NAME, "")
+
+    @property
+    def state(self) -> str:
+        """`created`, `running`, `paused` or `exited`, docker's words."""
+        if self.task is None or self.task.status is Status.CREATED:
+            return "exited" if self.exit and self.task is None else "created"
+        words = {Status.RUNNING: "running", Status.PAUSED: "paused", Status.PAUSING: "paused"}
+        return words.get(self.task.status, "exited")
+
+    @property
+    def exit_status(self) -> int:
+        if self.task is not None and self.task.status is Status.STOPPED:
+            return self.task.exit_status
+        return self.exit.status if self.exit else 0
+
+    @property
+    def exited_at_ns(self) -> int:
+        if self.task is not None and self.task.status is Status.STOPPED:
+            return self.task.exited_at_ns
+        return self.exit.exited_at_ns if self.exit else 0
+
+
+async def find(client: Client, reference: str) -> Container:
+    """Return the container of that name, id, or beginning of an id.
+
+    Raises:
+      NotFound: none.
+      InvalidArgument: several.
+    """
+    found = []
+    for one in await client.containers.list():
+        if reference in (one.id, one.labels.get(LABEL_NAME)):
+            return one
+        if reference and one.id.startswith(reference):
+            found.append(one)
+    if len(found) > 1:
+        raise InvalidArgument(f"{reference} begins the ids of {len(found)} containers: write more of it")
+    if not found:
+        raise NotFound(f"no such container: {reference}; see `sampan ps -a`")
+    return found[0]
+
+
+async def view(client: Client, container: Container) -> View:
+    """Return a container with its task."""
+    try:
+        task = await client.tasks.state(container.id)
+    except NotFound:
+        task = None
+    return View(container, task, await to_thread(Folder(client, container.id).read_exit))
+
+
+async def views(client: Client) -> list[View]:
+    """Return all containers with their tasks, the newest first."""
+    tasks = {task.id: task for task in await client.tasks.list()}
+    containers = sorted(await client.containers.list(), key=lambda c: c.created_at, reverse=True)
+    return [
+        View(one, tasks.get(one.id), Folder(client, one.id).read_exit()) for one in containers
+    ]
+
+
+async def remove(client: Client, container: Container, *, force: bool = False) -> None:
+    """Remove a container and all that is its own.
+
+    Raises:
+      FailedPrecondition: it runs, and `force` is not given.
+    """
+    seen = await view(client, container)
+    if seen.state in ("running", "paused") and not force:
+        raise FailedPrecondition(
+            f"container {seen.name or container.id[:12]} is {seen.state}: stop it first, or use rm -f"
+        )
+    if seen.task is not None:
+        if seen.state == "paused":
+            await client.tasks.resume(container.id)
+        await client.tasks.delete(container.id, force=True)
+    try:
+        await client.delete_container(container.id)
+    except NotFound:
+        pass
+    await to_thread(Folder(client, container.id).remove, seen.name)
+
+
+async def relabel(client: Client, container: Container, labels: Mapping[str, str]) -> Container:
+    """Add labels to a container."""
+    new = replace(container, labels={**container.labels, **labels})
+    return await client.containers.update(new, ["labels"])
+
+
+def command_of(container: Container) -> list[str]:
+    """Return what a container runs, from its config.json."""
+    spec = json.loads(container.spec.value or b"{}")
+    args: list[str] = (spec.get("process") or {}).get("args") or []
+    return args

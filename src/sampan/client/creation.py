@@ -1,0 +1,159 @@
+"""Making a container: root, config.json, record; and its task."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sampan.client import host
+from sampan.client.containers import LABEL_NAME, Folder, new_id
+from sampan.client.spec.build import build
+from sampan.client.spec.request import Request
+from sampan.concurrency import shielded, to_thread
+from sampan.errors import NotFound, SampanError
+from sampan.metadata import Container, Runtime
+from sampan.model.mounts import Mount
+from sampan.model.opaque import Opaque
+from sampan.runtime import Stdio
+
+if TYPE_CHECKING:
+    from sampan.client import Client
+    from sampan.model.image import ContainerConfig
+
+__all__ = ["SPEC_TYPE", "Created", "create", "root_mounts", "start_task"]
+
+SPEC_TYPE: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container that was just made."""
+
+    container: Container
+    name: str
+    mounts: list[Mount]
+    warning: str = ""
+    folder: Folder = field(kw_only=True)
+
+
+async def create(
+    client: Client,
+    image: str,
+    request: Request,
+    *,
+    name: str = "",
+    labels: Mapping[str, str] | None = None,
+    runtime: str = "",
+) -> Created:
+    """Make a container upon `image`, or upon `host:`; nothing runs yet.
+
+    Cancelled or failed, nothing of it is left.
+
+    Raises:
+      NotFound: no such image here.
+      AlreadyExists: the name is taken.
+      InvalidArgument: the request cannot be met by this image.
+    """
+    id = new_id()
+    folder = Folder(client, id)
+    chosen = await to_thread(folder.make, name)
+    try:
+        config: ContainerConfig | None = None
+        warning = ""
+        # The snapshot is nobody's until the container's record names it: a lease keeps it.
+        if image == host.HOST:
+            root = await host.prepare(client, id, folder.path)
+            mounts, warning = root.mounts, root.warning
+            await to_thread(folder.write_mounts, mounts[1:])
+        else:
+            from sampan.client.images import prepare_root  # noqa: PLC0415 - not for host:
+
+            mounts, config = await prepare_root(client, image, id)
+        user = request.user or (config.user if config else "")
+        spec = await to_thread(_build, request, config, id, client.namespace, user, mounts)
+        container = await client.containers.create(
+            Container(
+                id=id,
+                image=image,
+                runtime=Runtime(runtime or "io.containerd.sampan.v2"),
+                spec=Opaque(SPEC_TYPE, spec),
+                snapshotter=client.snapshotter,
+                snapshot_key=id,
+                labels={**(labels or {}), LABEL_NAME: chosen},
+            )
+        )
+    except BaseException:
+        await shielded(20, _undo(client, folder, chosen))
+        raise
+    return Created(container, chosen, mounts, warning, folder=folder)
+
+
+def _build(
+    request: Request,
+    config: ContainerConfig | None,
+    id: str,
+    namespace: str,
+    user: str,
+    mounts: Sequence[Mount],
+) -> bytes:
+    root_fd = -1
+    if user and not user.replace(":", "").isdigit():
+        from sampan.storage.detached import open_mounts  # noqa: PLC0415
+
+        root_fd = open_mounts([mount for mount in mounts if not mount.target])
+    try:
+        spec = build(request, config, id=id, namespace=namespace, root_fd=root_fd)
+    finally:
+        if root_fd >= 0:
+            os.close(root_fd)
+    return json.dumps(spec.to_json()).encode()
+
+
+async def _undo(client: Client, folder: Folder, name: str) -> None:
+    try:
+        await client.snapshots().remove(folder.id)
+    except SampanError:
+        pass
+    await to_thread(folder.remove, name)
+
+
+async def root_mounts(client: Client, container: Container) -> list[Mount]:
+    """Return the mounts of a container's root, of one made earlier."""
+    mounts = await client.snapshots(container.snapshotter).mounts(container.snapshot_key)
+    return [*mounts, *await to_thread(Folder(client, container.id).read_mounts)]
+
+
+async def start_task(
+    client: Client,
+    container: Container,
+    mounts: Sequence[Mount],
+    stdio: Stdio,
+    *,
+    owner_fd: int = -1,
+) -> int:
+    """Make and start the container's task; a task of it that has ended is deleted before."""
+    if (await _has_ended(client, container.id)) is True:
+        await client.tasks.delete(container.id)
+    pid = await client.tasks.create(
+        container.id,
+        spec=container.spec.value,
+        rootfs=mounts,
+        runtime=container.runtime.name,
+        stdio=stdio,
+        owner_fd=owner_fd,
+    )
+    return pid
+
+
+async def _has_ended(client: Client, id: str) -> bool | None:
+    from sampan.runtime import Status  # noqa: PLC0415
+
+    try:
+        async with asyncio.timeout(10):
+            return (await client.tasks.state(id)).status is Status.STOPPED
+    except NotFound:
+        return None

@@ -1,0 +1,101 @@
+"""`open_local`: an engine, and the `Client` that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sampan import context
+from sampan.client import Client
+from sampan.engine import Engine, Settings
+from sampan.events import Exchange
+from sampan.metadata.containers import Containers
+from sampan.metadata.content import ContentView
+from sampan.metadata.images import Images
+from sampan.metadata.leases import Leases
+from sampan.metadata.namespaces import Namespaces
+from sampan.metadata.snapshots import SnapshotView
+from sampan.runtime import Tasks
+
+if TYPE_CHECKING:
+    from sampan.distribution.transfer import Transfer
+
+__all__ = ["LocalClient", "open_local"]
+
+
+class LocalClient:
+    """See `Client`. It works while the block of `open_local` lasts."""
+
+    def __init__(self, engine: Engine, namespace: str, stack: AsyncExitStack) -> None:
+        self._engine = engine
+        self._stack = stack
+        self._transfer: Transfer | None = None
+        self.namespace = namespace
+
+    @property
+    def root(self) -> Path:
+        return self._engine.settings.root
+
+    @property
+    def snapshotter(self) -> str:
+        return self._engine.settings.snapshotter
+
+    @property
+    def containers(self) -> Containers:
+        return self._engine.metadata.containers
+
+    @property
+    def tasks(self) -> Tasks:
+        return self._engine.tasks
+
+    @property
+    def images(self) -> Images:
+        return self._engine.metadata.images
+
+    @property
+    def content(self) -> ContentView:
+        return self._engine.metadata.content
+
+    @property
+    def leases(self) -> Leases:
+        return self._engine.metadata.leases
+
+    @property
+    def namespaces(self) -> Namespaces:
+        return self._engine.metadata.namespaces
+
+    @property
+    def events(self) -> Exchange:
+        return self._engine.events
+
+    def snapshots(self, name: str = "") -> SnapshotView:
+        return self._engine.metadata.snapshotter(name or self.snapshotter)
+
+    async def transfer(self) -> Transfer:
+        if self._transfer is None:
+            from sampan.client.local.transfers import open_transfer  # noqa: PLC0415 - aiohttp
+
+            self._transfer = await self._stack.enter_async_context(
+                open_transfer(self._engine, self)
+            )
+        return self._transfer
+
+    async def delete_container(self, id: str) -> None:
+        metadata = self._engine.metadata
+        await metadata.containers.delete(id, snapshots=metadata.snapshotters)
+
+    async def collect_garbage(self) -> int:
+        return (await self._engine.metadata.collect()).removed
+
+
+@asynccontextmanager
+async def open_local(
+    settings: Settings, *, namespace: str, warm: bool = False
+) -> AsyncIterator[Client]:
+    """Open the engine of `settings`, with the namespace set for the whole block."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(context.scope(namespace))
+        engine = await stack.enter_async_context(Engine.open(settings, warm=warm))
+        yield LocalClient(engine, namespace, stack)

@@ -1,0 +1,14 @@
+"""What we bring along, by name: nothing here is imported before it is wanted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["PLUGINS"]
+
+PLUGINS: Final = (
+    "sampan.storage.plugins:local",
+    "sampan.storage.plugins:overlayfs",
+    "sampan.storage.plugins:native",
+)
+"""`module:name` of a Registration each."""

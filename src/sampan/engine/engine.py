@@ -1,0 +1,125 @@
+"""An engine over one root: opened, used, closed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from sampan.concurrency import to_thread
+from sampan.engine.builtins import PLUGINS
+from sampan.engine.config import Settings
+from sampan.engine.graph import Graph
+from sampan.errors import PermissionDenied, ResourceExhausted, SampanError, Unavailable
+from sampan.events import Exchange
+from sampan.metadata import Metadata
+from sampan.runtime import LocalTasks, Shims
+
+__all__ = ["Engine"]
+
+_CONTENT = "io.containerd.content.v1"
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
+
+
+class Engine:
+    """What a process holds of a root; make it by `open`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        graph: Graph,
+        metadata: Metadata,
+        shims: Shims,
+        events: Exchange,
+        *,
+        publish: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.graph = graph
+        self.metadata = metadata
+        self.shims = shims
+        self.events = events
+        # Shims that publish tell of their tasks themselves.
+        self.tasks = LocalTasks(settings.state, shims, None if publish else events)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, settings: Settings, *, warm: bool = False, publish: bool = False
+    ) -> AsyncIterator[Engine]:
+        """Open the engine of `settings.root` and close it at the end of the block.
+
+        Args:
+          settings: Where and how.
+          warm: Start the zygote already, beside the rest.
+          publish: Shims send their events to `<address>.ttrpc`, where somebody listens.
+
+        Raises:
+          PermissionDenied: the folders are not ours.
+          ResourceExhausted: no room on their disk.
+        """
+        async with AsyncExitStack() as stack:
+            await to_thread(_folders, settings)
+            address = f"{settings.address}.ttrpc" if publish else ""
+            shims = Shims(settings.state, publish=address)
+            stack.push_async_callback(shims.close)
+            if warm:
+                shims.warm()
+            events = Exchange()
+            graph = await Graph.start(PLUGINS, settings)
+            metadata = await stack.enter_async_context(
+                await Metadata.open(
+                    settings.root,
+                    content=graph.one(_CONTENT),
+                    snapshotters=graph.all(_SNAPSHOTTER),
+                    events=events,
+                )
+            )
+            yield cls(settings, graph, metadata, shims, events, publish=publish)
+
+    async def identity(self) -> str:
+        """Return the root's uuid, made once for all processes."""
+        return await to_thread(_identity, self.settings.root)
+
+
+def _identity(root: Path) -> str:
+    file = root / "uuid"
+    if not file.exists():
+        temporary = root / f".uuid.{os.getpid()}"
+        temporary.write_text(f"{uuid.uuid4()}\n")
+        # The first process names the root; a link replaces nothing.
+        with suppress(FileExistsError):
+            os.link(temporary, file)
+        temporary.unlink()
+    return file.read_text().strip()
+
+
+def _folders(settings: Settings) -> None:
+    for path in (settings.root, settings.state):
+        _folder(path)
+
+
+def _folder(path: Path) -> None:
+    """Make a folder 0711, whatever the umask; one that is there is narrowed to that."""
+    try:
+        path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise PermissionDenied(
+                f"{path} belongs to user {status.st_uid}: choose others with --root and --state"
+            )
+        if status.st_mode & 0o777 & ~0o711:
+            path.chmod(0o711)
+    except SampanError:
+        raise
+    except PermissionError as err:
+        raise PermissionDenied(
+            f"cannot make {path}: {err.strerror}; run as root, or choose --root and --state"
+        ) from err
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceExhausted(f"cannot make {path}: {err.strerror}; free some space") from err
+        raise Unavailable(f"cannot make {path}: {err.strerror}") from err

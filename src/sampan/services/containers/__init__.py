@@ -1,0 +1,1 @@
+"""containerd.services.containers.v1: records of what is to run."""

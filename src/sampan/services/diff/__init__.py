@@ -1,0 +1,1 @@
+"""containerd.services.diff.v1: layers applied to mounts, and made from them."""

@@ -1,0 +1,1 @@
+"""containerd.services.images.v1: names for what content holds."""

@@ -1,0 +1,1 @@
+"""containerd.services.namespaces.v1: names under which everything else lives."""

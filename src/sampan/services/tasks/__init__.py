@@ -1,0 +1,1 @@
+"""containerd.services.tasks.v1: what runs, made from container records."""

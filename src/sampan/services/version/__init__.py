@@ -1,0 +1,1 @@
+"""containerd.services.version.v1."""

@@ -1,0 +1,94 @@
+"""The applier: a blob of the content store, through a confined worker, onto a snapshot's mounts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sampan.concurrency import to_thread
+from sampan.errors import InvalidArgument
+from sampan.model import descriptor as media_types
+from sampan.model import digest as digests
+from sampan.model.descriptor import Descriptor
+from sampan.model.mounts import Mount
+from sampan.storage.content import Store
+from sampan.storage.detached import open_mounts
+from sampan.storage.snapshots.folders import SNAPSHOTS
+from sampan.storage.workers import Runner, SpawnRunner
+
+__all__ = ["Applied", "LayerApplier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a layer."""
+
+    descriptor: Descriptor
+    """The uncompressed archive: its DiffID and size."""
+    entries: int
+    implicit: tuple[str, ...]
+    """Folders made for what lies below them, which the layer does not list itself."""
+
+
+class LayerApplier:
+    """See `diff.Applier`."""
+
+    def __init__(self, store: Store, runner: Runner | None = None) -> None:
+        """Read from `store`; run workers by `runner`, or by interpreters of their own."""
+        self._store = store
+        self._run = runner or SpawnRunner()
+
+    async def apply(
+        self,
+        descriptor: Descriptor,
+        mounts: Sequence[Mount],
+        *,
+        sync: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Descriptor:
+        done = await self.apply_layer(descriptor, mounts, overlay=False)
+        if sync:
+            await to_thread(os.sync, limit=SNAPSHOTS)
+        if progress is not None:
+            progress(descriptor.size)
+        return done.descriptor
+
+    async def apply_layer(
+        self, descriptor: Descriptor, mounts: Sequence[Mount], *, overlay: bool
+    ) -> Applied:
+        """Apply, and tell all about it.
+
+        Args:
+          descriptor: The layer.
+          mounts: Where to.
+          overlay: The mounts are one bind of an empty folder that will be stacked: write whiteouts
+            as overlayfs reads them.
+
+        Raises:
+          MissingLink: `overlay`, and the layer needs its parents below it.
+          SampanError: as `diff.Applier.apply`.
+        """
+        if not media_types.is_layer(descriptor.media_type):
+            raise InvalidArgument(
+                f"layer {descriptor.digest}: cannot apply media type {descriptor.media_type!r}"
+            )
+        compression = media_types.compression(descriptor.media_type)
+        async with await self._store.reader(descriptor.digest) as reader:
+            target = open_mounts(mounts)
+            try:
+                answer = await self._run(
+                    {"compression": compression, "overlay": overlay, "confine": True},
+                    [reader.fileno(), target],
+                )
+            finally:
+                os.close(target)
+        digest, size = digests.parse(str(answer["digest"])), answer["size"]
+        entries, implicit = answer["entries"], answer["implicit"]
+        if not (isinstance(size, int) and isinstance(entries, int) and isinstance(implicit, list)):
+            raise InvalidArgument(f"layer {descriptor.digest}: worker answered {answer!r}")
+        return Applied(
+            Descriptor(media_type=media_types.OCI_LAYER, digest=digest, size=size),
+            entries,
+            tuple(str(one) for one in implicit),
+        )
