@@ -6,7 +6,7 @@ SHELL := /bin/sh
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
-NOX := $(BIN)/nox --no-venv --non-interactive --stop-on-first-error
+NOX := $(BIN)/nox --no-venv --non-interactive
 TRY := import os; print(os.getpid(), os.listdir("/proc")[:3])
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,8 @@ try: $(VENV)/.try ## Install Sampan here and run a container on this machine's o
 	$(BIN)/sampan run --rm host: -- python3 -c '$(TRY)'
 
 test: dev packages ## Install what the tests need, check and test everything (under 20 minutes)
-	$(NOX)
+	@mkdir -p .cache && rm -f .cache/summary
+	@SAMPAN_TEST_SUMMARY=$(CURDIR)/.cache/summary $(NOX); code=$$?; cat .cache/summary; exit $$code
 
 soak: dev packages ## Random, kill and load tests at their full size (hours)
 	SAMPAN_SOAK=1 $(NOX) -s soak

@@ -107,7 +107,7 @@ async def connect(
     """
     if address:
         raise Unimplemented(f"cannot use the daemon at {address}: there is no gRPC client yet")
-    from sampan.client.local.client import open_local  # noqa: PLC0415 - 60 ms
+    from sampan.client.local.client import open_local
 
     async with open_local(settings, namespace=namespace, warm=warm) as client:
         yield client

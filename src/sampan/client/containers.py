@@ -1,10 +1,10 @@
 """Containers as people speak of them: by name, by id or by the beginning of an id.
 
-    <root>/containers/<namespace>/
-      names/<name>        one file a name, which holds the id: made with O_EXCL, so a name is one's own
-      <id>/               0711; upper folders of `host:`
-        log.json          output, a JSON object a line
-        exit.json         the last exit, once the task is deleted
+<root>/containers/<namespace>/
+  names/<name>        one file a name, which holds the id: made with O_EXCL, so a name is one's own
+  <id>/               0711; upper folders of `host:`
+    log.json          output, a JSON object a line
+    exit.json         the last exit, once the task is deleted
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +30,28 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.metadata import Container
 
-__all__ = ["LABEL_NAME", "Folder", "View", "command_of", "find", "new_id", "remove", "view", "views"]
+__all__ = [
+    "LABEL_NAME",
+    "Folder",
+    "View",
+    "command_of",
+    "find",
+    "new_id",
+    "remove",
+    "view",
+    "views",
+]
 
 LABEL_NAME: Final = "sampan/name"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
-_ADJECTIVES: Final = "brisk calm eager fair keen light neat quick sober steady swift warm".split()
-_NOUNS: Final = "anchor bay beacon cove current gull harbour keel mast oar reef sail tide".split()
+_ADJECTIVES: Final = (
+    "brisk", "calm", "eager", "fair", "keen", "light", "neat", "quick", "sober", "steady", "swift",
+    "warm",
+)  # fmt: skip
+_NOUNS: Final = (
+    "anchor", "bay", "beacon", "cove", "current", "gull", "harbour", "keel", "mast", "oar", "reef",
+    "sail", "tide",
+)  # fmt: skip
 
 
 def new_id() -> str:
@@ -65,13 +82,13 @@ class Folder:
                 f"container name {name!r} is refused: letters, digits and _.- only, not first"
             )
         while True:
-            chosen = name or f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_NOUNS)}{secrets.randbelow(1000)}"
+            chosen = name or _invented()
             if self._take(names / chosen):
                 break
             if name:
                 holder = (names / chosen).read_text()
                 raise AlreadyExists(
-                    f"the name {name!r} belongs to container {holder[:12]}: remove or rename that one"
+                    f"the name {name!r} belongs to container {holder[:12]}: remove or rename it"
                 )
         self.path.mkdir(mode=0o711)
         self.path.chmod(0o711)
@@ -84,7 +101,7 @@ class Folder:
             os.link(temporary, path)
         except FileExistsError:
             # A name whose container's folder is gone was left by someone killed in between.
-            if (self._top / path.read_text()).is_dir() or path.stat().st_ctime > _boot_of_folder():
+            if (self._top / path.read_text()).is_dir() or path.stat().st_ctime > _ten_seconds_ago():
                 return False
             path.unlink(missing_ok=True)
             return self._take(path)
@@ -146,7 +163,12 @@ class Folder:
         self.free(name)
 
 
-def _boot_of_folder() -> float:
+def _invented() -> str:
+    number = secrets.randbelow(1000)
+    return f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_NOUNS)}{number}"
+
+
+def _ten_seconds_ago() -> float:
     # A name is taken a moment before its folder is made: leave young ones alone.
     return datetime.now(UTC).timestamp() - 10
 
@@ -198,7 +220,7 @@ async def find(client: Client, reference: str) -> Container:
         if reference and one.id.startswith(reference):
             found.append(one)
     if len(found) > 1:
-        raise InvalidArgument(f"{reference} begins the ids of {len(found)} containers: write more of it")
+        raise InvalidArgument(f"{reference} begins the ids of {len(found)} containers: write more")
     if not found:
         raise NotFound(f"no such container: {reference}; see `sampan ps -a`")
     return found[0]
@@ -217,9 +239,7 @@ async def views(client: Client) -> list[View]:
     """Return all containers with their tasks, the newest first."""
     tasks = {task.id: task for task in await client.tasks.list()}
     containers = sorted(await client.containers.list(), key=lambda c: c.created_at, reverse=True)
-    return [
-        View(one, tasks.get(one.id), Folder(client, one.id).read_exit()) for one in containers
-    ]
+    return [View(one, tasks.get(one.id), Folder(client, one.id).read_exit()) for one in containers]
 
 
 async def remove(client: Client, container: Container, *, force: bool = False) -> None:
@@ -231,16 +251,14 @@ async def remove(client: Client, container: Container, *, force: bool = False) -
     seen = await view(client, container)
     if seen.state in ("running", "paused") and not force:
         raise FailedPrecondition(
-            f"container {seen.name or container.id[:12]} is {seen.state}: stop it first, or use rm -f"
+            f"container {seen.name} is {seen.state}: stop it first, or use rm -f"
         )
     if seen.task is not None:
         if seen.state == "paused":
             await client.tasks.resume(container.id)
         await client.tasks.delete(container.id, force=True)
-    try:
+    with suppress(NotFound):
         await client.delete_container(container.id)
-    except NotFound:
-        pass
     await to_thread(Folder(client, container.id).remove, seen.name)
 
 

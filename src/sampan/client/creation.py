@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -58,31 +59,31 @@ async def create(
       AlreadyExists: the name is taken.
       InvalidArgument: the request cannot be met by this image.
     """
-    id = new_id()
-    folder = Folder(client, id)
+    key = new_id()
+    folder = Folder(client, key)
     chosen = await to_thread(folder.make, name)
     try:
         config: ContainerConfig | None = None
         warning = ""
         # The snapshot is nobody's until the container's record names it: a lease keeps it.
         if image == host.HOST:
-            root = await host.prepare(client, id, folder.path)
+            root = await host.prepare(client, key, folder.path)
             mounts, warning = root.mounts, root.warning
             await to_thread(folder.write_mounts, mounts[1:])
         else:
-            from sampan.client.images import prepare_root  # noqa: PLC0415 - not for host:
+            from sampan.client.images import prepare_root
 
-            mounts, config = await prepare_root(client, image, id)
+            mounts, config = await prepare_root(client, image, key)
         user = request.user or (config.user if config else "")
-        spec = await to_thread(_build, request, config, id, client.namespace, user, mounts)
+        spec = await to_thread(_build, request, config, key, client.namespace, user, mounts)
         container = await client.containers.create(
             Container(
-                id=id,
+                id=key,
                 image=image,
                 runtime=Runtime(runtime or "io.containerd.sampan.v2"),
                 spec=Opaque(SPEC_TYPE, spec),
                 snapshotter=client.snapshotter,
-                snapshot_key=id,
+                snapshot_key=key,
                 labels={**(labels or {}), LABEL_NAME: chosen},
             )
         )
@@ -102,7 +103,7 @@ def _build(
 ) -> bytes:
     root_fd = -1
     if user and not user.replace(":", "").isdigit():
-        from sampan.storage.detached import open_mounts  # noqa: PLC0415
+        from sampan.storage.detached import open_mounts
 
         root_fd = open_mounts([mount for mount in mounts if not mount.target])
     try:
@@ -114,10 +115,8 @@ def _build(
 
 
 async def _undo(client: Client, folder: Folder, name: str) -> None:
-    try:
+    with suppress(SampanError):
         await client.snapshots().remove(folder.id)
-    except SampanError:
-        pass
     await to_thread(folder.remove, name)
 
 
@@ -138,7 +137,7 @@ async def start_task(
     """Make and start the container's task; a task of it that has ended is deleted before."""
     if (await _has_ended(client, container.id)) is True:
         await client.tasks.delete(container.id)
-    pid = await client.tasks.create(
+    return await client.tasks.create(
         container.id,
         spec=container.spec.value,
         rootfs=mounts,
@@ -146,11 +145,10 @@ async def start_task(
         stdio=stdio,
         owner_fd=owner_fd,
     )
-    return pid
 
 
 async def _has_ended(client: Client, id: str) -> bool | None:
-    from sampan.runtime import Status  # noqa: PLC0415
+    from sampan.runtime import Status
 
     try:
         async with asyncio.timeout(10):

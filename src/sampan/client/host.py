@@ -1,6 +1,6 @@
 """`host:`, the image that needs no image: a container on this host's own programs, copy on write.
 
-    /                 a snapshot upon a small committed one: folders, links, and an allow-list of /etc
+    /                 a snapshot upon a small committed one: folders, links, some files of /etc
     /usr /opt ...     an overlay each, with the host's folder below and the container's own above
     /proc /dev ...    fresh, by the config.json
 
@@ -31,7 +31,19 @@ __all__ = ["HOST", "HostRoot", "prepare"]
 HOST: Final = "host:"
 _VERSION: Final = b"sampan host rootfs 1"
 _TREES: Final = ("usr", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_EMPTY: Final = ("dev", "etc", "home", "mnt", "proc", "run", "srv", "sys", "var", "var/lib", "var/log")
+_EMPTY: Final = (
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "proc",
+    "run",
+    "srv",
+    "sys",
+    "var",
+    "var/lib",
+    "var/log",
+)
 _ETC: Final = (
     "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version",
     "gai.conf", "group", "host.conf", "hosts", "inputrc", "ld.so.cache", "ld.so.conf",
@@ -135,7 +147,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def _overlays(folder: Path) -> tuple[list[Mount], str]:
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    trees = [name for name in _TREES if not Path("/", name).is_symlink() and Path("/", name).is_dir()]
+    trees = [
+        name for name in _TREES if not Path("/", name).is_symlink() and Path("/", name).is_dir()
+    ]
     points, kind = _mount_points(folder)
     mounts = []
     warning = ""

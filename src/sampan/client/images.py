@@ -27,7 +27,7 @@ __all__ = ["config_of", "find", "manifest_of", "prepare_root", "read"]
 
 
 async def find(client: Client, reference: str) -> Image:
-    """Return the image that a person means by `reference`: a name, a short name, or a digest's start.
+    """Return the image that `reference` means: a name, a short one, or a digest's start.
 
     Raises:
       NotFound: none is here.
@@ -38,7 +38,7 @@ async def find(client: Client, reference: str) -> Image:
         return await client.images.get(name)
     except NotFound:
         digits = reference.removeprefix("sha256:")
-        if len(digits) >= 6 and all(letter in "0123456789abcdef" for letter in digits):  # noqa: PLR2004
+        if len(digits) >= 6 and all(letter in "0123456789abcdef" for letter in digits):
             for image in await client.images.list():
                 if image.target.digest.partition(":")[2].startswith(digits):
                     return image
@@ -62,11 +62,10 @@ async def manifest_of(client: Client, target: Descriptor) -> Manifest:
         return document
     assert isinstance(document, Index)  # noqa: S101
     matcher = Matcher(default())
-    fitting = [one for one in document.manifests if one.platform and matcher.match(one.platform)]
-    fitting.sort(key=lambda one: matcher.rank(one.platform) if hasattr(matcher, "rank") else 0)
-    if not fitting:
+    at = matcher.best([one.platform for one in document.manifests])
+    if at is None:
         raise NotFound(f"image {target.digest} has nothing for {default()}")
-    return await manifest_of(client, fitting[0])
+    return await manifest_of(client, document.manifests[at])
 
 
 async def config_of(client: Client, image: Image) -> ImageConfig:
@@ -92,10 +91,8 @@ async def prepare_root(
     try:
         mounts = await client.snapshots().prepare(key, parent)
     except NotFound:
-        from sampan.client.local.transfers import unpack_image  # noqa: PLC0415
+        from sampan.client.local.transfers import unpack_image
 
         await unpack_image(client, await manifest_of(client, image.target), config)
         mounts = await client.snapshots().prepare(key, parent)
     return mounts, config.config
-
-

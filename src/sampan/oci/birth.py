@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 import _socket
-import json
 import os
 
 from sampan.errors import FailedPrecondition
 from sampan.linux import fds, process
 from sampan.linux import namespaces as ns
+from sampan.model.runtime.document import loads
 from sampan.oci import StartFailed
 from sampan.oci.init import steps
 
@@ -212,7 +212,7 @@ def _listen(ours: _socket.socket, born: Born, hooks: Callable[[int], None] | Non
             continue
         if not data:
             raise StartFailed("container init ended without a word: was it killed?")
-        message = json.loads(data)
+        message = loads(data)
         if "error" in message:
             raise StartFailed(message["error"], message["code"])
         if "hooks" in message:

@@ -7,13 +7,13 @@ JSON, and to stderr. `exec` ends with 255 when it fails itself, `run` likewise w
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` builds enums for 2 ms
-import json
 import os
 import sys
 import time
 
 from sampan import __version__
 from sampan.errors import InvalidArgument, SampanError
+from sampan.model.runtime.document import dumps
 from sampan.oci import StartFailed, arguments, commands, log
 
 TYPE_CHECKING = False
@@ -35,9 +35,9 @@ class _Log:
     def __call__(self, level: str, message: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.json:
-            line = json.dumps({"level": level, "msg": message, "time": stamp})
+            line = dumps({"level": level, "msg": message, "time": stamp})
         else:
-            line = f'time="{stamp}" level={level} msg={json.dumps(message)}'
+            line = f'time="{stamp}" level={level} msg={dumps(message)}'
         if not self.path:
             os.write(2, os.fsencode(line) + b"\n")
             return

@@ -13,11 +13,11 @@ and `delete --force` removes it, cgroups included when state.json had been writt
 
 from __future__ import annotations
 
-import json
 import os
 
 from sampan.errors import AlreadyExists, InvalidArgument, NotFound
 from sampan.linux import fds
+from sampan.model.runtime.document import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class StateFolder:
         temporary = f"{self.path}/state.json.tmp"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            fds.write_all(fd, json.dumps({"sampan": _VERSION, **document}).encode())
+            fds.write_all(fd, dumps({"sampan": _VERSION, **document}).encode())
         finally:
             os.close(fd)
         os.rename(temporary, f"{self.path}/state.json")
@@ -112,7 +112,7 @@ class StateFolder:
         """
         try:
             with open(f"{self.path}/state.json", "rb") as file:
-                document: dict[str, Any] = json.load(file)
+                document: dict[str, Any] = loads(file.read())
         except FileNotFoundError as err:
             raise NotFound("container does not exist: its creation was not completed") from err
         return document

@@ -344,6 +344,8 @@ class Server:
         finally:
             self._tasks.discard(task)
             writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = FrameReader()
@@ -384,7 +386,7 @@ class Server:
             self._server.close()
         for task in list(self._tasks):
             task.cancel()
-        while self._tasks:
+        if self._tasks:
             await asyncio.wait(self._tasks)
         if self._server is not None:
             await self._server.wait_closed()

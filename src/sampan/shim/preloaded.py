@@ -6,10 +6,7 @@ zygote.fork("sampan.shim.preloaded:worker", config.to_json(), fds)
 
 from __future__ import annotations
 
-from sampan import oci
 from sampan.model.runtime import process, resources
 from sampan.shim.serve import worker
 
 __all__ = ["process", "resources", "worker"]
-
-oci.preload()

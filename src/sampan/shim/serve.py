@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
+from sampan import oci
 from sampan.linux.fds import unix_bind
 from sampan.linux.prctl import set_name
 from sampan.rpc.loop import IN, Loop
@@ -24,6 +25,9 @@ from sampan.shim.publisher import Publisher
 from sampan.shim.reaper import Reaper
 from sampan.shim.sandbox import SandboxService
 from sampan.shim.service import TaskService
+
+# A shim refuses imports after its fork: whoever loads this module loads all that it needs.
+oci.preload()
 
 __all__ = ["Log", "bind", "run", "worker"]
 
@@ -114,9 +118,7 @@ def run(config: Config, fds: Sequence[int], listener: socket.socket | None = Non
     if config.owner_fd >= 0:
         owner = given(config.owner_fd)
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
-    # What lives now lives as long as the shim; cycles of requests are left to the collector.
-    gc.collect()
-    gc.freeze()
+    gc.disable()
     loop.run()
     loop.close()
     return 0

@@ -52,6 +52,8 @@ def worker(payload: bytes, fds: list[int]) -> int:
             "error": "ResourceExhausted" if full else "Unknown",
             "message": f"layer: {err}; {notes}",
         }
+    except Exception as err:  # noqa: BLE001 - the edge of a program: our own fault, told as such
+        answer = {"error": "Internal", "message": f"layer: {type(err).__name__}: {err}"}
     os.write(fds[0], json.dumps(answer).encode())
     return 1 if "error" in answer else 0
 

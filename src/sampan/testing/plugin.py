@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -63,6 +64,20 @@ def pytest_make_collect_report(
     if allowed is not None and report.skipped:
         allowed.judge(report)
     return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Write the counts to $SAMPAN_TEST_SUMMARY: `make test` shows them as its last line."""
+    path = os.environ.get("SAMPAN_TEST_SUMMARY")
+    if path and not config.getoption("collectonly"):
+        counts = {
+            kind: len(terminalreporter.getreports(kind))
+            for kind in ("passed", "failed", "error", "skipped", "xfailed")
+        }
+        counts["failed"] += counts.pop("error")
+        Path(path).write_text(", ".join(f"{n} {kind}" for kind, n in counts.items()) + "\n")
 
 
 @pytest.fixture(autouse=True)

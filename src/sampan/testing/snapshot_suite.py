@@ -132,7 +132,7 @@ class SnapshotSuite:
     async def test_permissions_of_the_root(self, snapshotter: Snapshotter) -> None:
         with opened(await snapshotter.prepare("k")) as root:
             assert os.fstat(root).st_mode & 0o7777 == 0o755
-            os.chmod(f"/proc/self/fd/{root}", 0o1711)
+            os.chmod(f"/proc/self/fd/{root}", 0o1711)  # noqa: S103
             os.chown(f"/proc/self/fd/{root}", 7, 8)
         await snapshotter.commit("one", "k")
         for mounts in (await snapshotter.prepare("c", "one"), await snapshotter.view("v", "one")):

@@ -73,8 +73,9 @@ class Shim:
             (self.bundle / "log").touch()
             self._log = -1
         arguments = ["-namespace", "t", "-id", "c1", "-address", str(folder / "ctrd"), "start"]
-        environment = {**os.environ, "TTRPC_ADDRESS": str(folder / "ctrd.ttrpc")}
+        environment = {**os.environ, "TTRPC_ADDRESS": ""}
         if kind == "debian":
+            environment["TTRPC_ADDRESS"] = str(folder / "ctrd.ttrpc")
             arguments = ["-publish-binary", "/bin/true", *arguments]
         started = subprocess.run(
             [*program, *arguments],
@@ -159,7 +160,7 @@ def test_a_whole_life(kind: str, folder: Path) -> None:
         assert (deleted.pid, deleted.exit_status) == (pid, 137)
         assert deleted.exited_at.ns == ended.exited_at.ns
         if kind == "debian":
-            assert out.read_text() == "out\nerr\n"
+            assert sorted(out.read_text().split()) == ["err", "out"]
         else:
             assert (out.read_text(), err.read_text()) == ("out\n", "err\n")
         with pytest.raises(NotFound):
@@ -205,7 +206,9 @@ def test_create_fails_in_the_runtimes_words(kind: str, folder: Path) -> None:
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
 def test_fifos_carry_every_byte_to_a_late_reader(kind: str, folder: Path) -> None:
     size = 4 << 20
-    shim = Shim(kind, folder, "dd", "if=/dev/zero", "bs=65536", f"count={size // 65536}")
+    shim = Shim(
+        kind, folder, "dd", "if=/dev/zero", "status=none", "bs=65536", f"count={size // 65536}"
+    )
     fifo = folder / "stdout"
     os.mkfifo(fifo)
     # Debian's shim waits for a reader within Create; ours must not need one.

@@ -1,4 +1,4 @@
-"""Hostile archives: each is refused with its reason, or applied inside the root and nowhere else."""
+"""Hostile archives: each is refused with its reason, or applied inside the root alone."""
 
 import gzip
 import hashlib
@@ -62,7 +62,7 @@ def fingerprint(tree: Path) -> str:
     return seen.hexdigest()
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[list[tuple[object, ...]], str]] = {
     "dot dot": ([("../canary/secret", b"x")], "'..'"),
     "dot dot inside": ([("a/../../canary/secret", b"x")], "'..'"),
     "hard link out": ([("l", "link", {"linkname": "../canary/secret"})], "'..'"),
@@ -201,7 +201,7 @@ def test_deep_folders_can_be_replaced(apply: Apply, tar: Tar, target: Path) -> N
 
 def test_random_mutations(apply: Apply, tar: Tar, target: Path, canary: Path) -> None:
     seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201
     choose = random.Random(seed)
     rounds = 2000 if os.environ.get("SAMPAN_SOAK") else 25
     before = fingerprint(canary)

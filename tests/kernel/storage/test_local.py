@@ -1,4 +1,4 @@
-"""The local content store on a real disk: the shared suite, crashes, other processes, a full disk."""
+"""The local content store on a real disk: shared suite, crashes, other processes, a full disk."""
 
 import subprocess
 import sys
@@ -37,8 +37,10 @@ class TestLocal(ContentSuite):
 
 async def test_another_process_holds_a_ref(root: Path) -> None:
     store = LocalStore(root)
-    argv = [sys.executable, "-c", _WRITE, root, "hold"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    argv = [sys.executable, "-c", _WRITE, str(root), "hold"]
+    with subprocess.Popen(  # noqa: ASYNC220
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
@@ -63,7 +65,9 @@ async def test_killed_between_any_two_steps(root: Path) -> None:
     for point in dict.fromkeys(points):
         folder = root / point
         env = {"SAMPAN_TRACE_KILL": point}
-        done = subprocess.run([sys.executable, "-c", _WRITE, folder, "go"], env=env)
+        done = subprocess.run(  # noqa: ASYNC221
+            [sys.executable, "-c", _WRITE, folder, "go"], env=env
+        )
         assert done.returncode == -9, point
         store = LocalStore(folder)
         await store.cleanup()

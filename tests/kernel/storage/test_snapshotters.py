@@ -58,12 +58,16 @@ async def test_killed_between_any_two_steps(root: Path) -> None:
     log = root / "trace"
     argv = [sys.executable, "-c", _WORK]
     first = await base("first")
-    subprocess.run([*argv, first], env={"SAMPAN_TRACE_LOG": str(log)}, check=True)
+    subprocess.run(  # noqa: ASYNC221
+        [*argv, first], env={"SAMPAN_TRACE_LOG": str(log)}, check=True
+    )
     names = log.read_text().split()
     points = [(name, count) for name in dict.fromkeys(names) for count in (1, names.count(name))]
     for name, count in dict.fromkeys(points):
         folder = await base(f"{name}-{count}")
-        done = subprocess.run([*argv, folder], env={"SAMPAN_TRACE_KILL": f"{name}:{count}"})
+        done = subprocess.run(  # noqa: ASYNC221
+            [*argv, folder], env={"SAMPAN_TRACE_KILL": f"{name}:{count}"}
+        )
         assert done.returncode == -9, name
         snapshotter = OverlaySnapshotter(folder)
         await snapshotter.cleanup()

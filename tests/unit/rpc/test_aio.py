@@ -33,7 +33,7 @@ SERVICES = {"s": {"M": (StartRequest, echo)}}
 async def test_calls_errors_deadlines_and_the_end(tmp_path: Path) -> None:
     server = aio.Server(SERVICES)
     await server.listen(str(tmp_path / ("x" * 80)))
-    client = await aio.connect(f"unix://{tmp_path / ('x' * 120)}")
+    client = await aio.connect(f"unix://{tmp_path / ('x' * 80)}")
     assert (await client.call("s", "M", StartRequest(id="abc"), StartResponse)).pid == 3
     answer = await client.call("s", "M", StartRequest(), StartResponse, metadata={"K": "vv"})
     assert answer.pid == 2

@@ -35,6 +35,11 @@ class LocalClient:
         self.namespace = namespace
 
     @property
+    def engine(self) -> Engine:
+        """What this client stands on; gone with a client over gRPC."""
+        return self._engine
+
+    @property
     def root(self) -> Path:
         return self._engine.settings.root
 
@@ -75,7 +80,7 @@ class LocalClient:
 
     async def transfer(self) -> Transfer:
         if self._transfer is None:
-            from sampan.client.local.transfers import open_transfer  # noqa: PLC0415 - aiohttp
+            from sampan.client.local.transfers import open_transfer
 
             self._transfer = await self._stack.enter_async_context(
                 open_transfer(self._engine, self)

@@ -46,7 +46,7 @@ def build(
     Raises:
       InvalidArgument: no command, an unknown user, capability or network, or a bad mount.
     """
-    from sampan.model.runtime.defaults_seccomp import default_seccomp  # noqa: PLC0415
+    from sampan.model.runtime.defaults_seccomp import default_seccomp
 
     names = () if request.privileged else _capabilities(request.cap_add, request.cap_drop)
     kinds = _NAMESPACES + (("network",) if request.network == "none" else ())
@@ -56,7 +56,8 @@ def build(
         oci_version=OCI_VERSION,
         process=process_of(request, image, names, root_fd),
         root=Root(path="rootfs", readonly=request.read_only),
-        hostname=request.hostname or (id[:12] if request.network == "none" else os.uname().nodename),
+        hostname=request.hostname
+        or (id[:12] if request.network == "none" else os.uname().nodename),
         mounts=(*default_mounts(), _run(), *_volumes(request.volumes)),
         annotations=dict(request.annotations) or None,
         linux=Linux(
@@ -71,7 +72,10 @@ def build(
 
 
 def process_of(
-    request: Request, image: ContainerConfig | None, capabilities: tuple[str, ...], root_fd: int = -1
+    request: Request,
+    image: ContainerConfig | None,
+    capabilities: tuple[str, ...],
+    root_fd: int = -1,
 ) -> Process:
     """Return the process alone, as docker makes it from flags and image.
 
@@ -120,7 +124,7 @@ def _environment(image: tuple[str, ...], request: Request) -> tuple[str, ...]:
 
 
 def _capabilities(add: tuple[str, ...], drop: tuple[str, ...]) -> tuple[str, ...]:
-    from sampan.linux.capabilities import NAMES  # noqa: PLC0415
+    from sampan.linux.capabilities import NAMES
 
     known = tuple(NAMES.values()) if isinstance(NAMES, dict) else tuple(NAMES)
 
@@ -143,7 +147,9 @@ def _capabilities(add: tuple[str, ...], drop: tuple[str, ...]) -> tuple[str, ...
 
 
 def _run() -> Mount:
-    return Mount(destination="/run", type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "mode=755"))
+    return Mount(
+        destination="/run", type="tmpfs", source="tmpfs", options=("nosuid", "nodev", "mode=755")
+    )
 
 
 def _volumes(volumes: tuple[Volume, ...]) -> tuple[Mount, ...]:
@@ -153,10 +159,14 @@ def _volumes(volumes: tuple[Volume, ...]) -> tuple[Mount, ...]:
             raise InvalidArgument(f"mount target {one.target!r} must be an absolute path below /")
         if one.type == "bind":
             options = ("rbind", "rprivate", *(one.options or ("rw",)))
-            mounts.append(Mount(destination=one.target, type="bind", source=one.source, options=options))
+            mounts.append(
+                Mount(destination=one.target, type="bind", source=one.source, options=options)
+            )
         else:
             options = ("nosuid", "nodev", "noexec", *one.options)
-            mounts.append(Mount(destination=one.target, type="tmpfs", source="tmpfs", options=options))
+            mounts.append(
+                Mount(destination=one.target, type="tmpfs", source="tmpfs", options=options)
+            )
     return tuple(mounts)
 
 

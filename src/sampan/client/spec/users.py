@@ -27,13 +27,13 @@ def number(text: str, what: str) -> int | None:
     """
     if not (text.isascii() and text.isdigit()):
         return None
-    if len(text) > 10 or int(text) > _MAX_ID:  # noqa: PLR2004
+    if len(text) > 10 or int(text) > _MAX_ID:
         raise InvalidArgument(f"{what} {text} is larger than {_MAX_ID}")
     return int(text)
 
 
 def resolve(user: str, root_fd: int) -> User:
-    """Return the ids of `user`, `user:group`, numbers or names, in the root at `root_fd` (-1: none).
+    """Return the ids of `user`, `user:group`, as ids or names, in the root at `root_fd` (-1: none).
 
     Raises:
       InvalidArgument: no such user or group, or a number out of range.
@@ -60,7 +60,7 @@ def resolve(user: str, root_fd: int) -> User:
         sorted(
             other
             for r in groups
-            if login and len(r) > 3 and login in r[3].split(",")  # noqa: PLR2004
+            if login and len(r) > 3 and login in r[3].split(",")
             if (other := _id(r, 2)) is not None and other != gid
         )
     )
@@ -80,7 +80,7 @@ def _id(row: list[str], column: int) -> int | None:
     if len(row) <= column:
         return None
     text = row[column]
-    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > _MAX_ID:  # noqa: PLR2004
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) > _MAX_ID:
         return None
     return int(text)
 

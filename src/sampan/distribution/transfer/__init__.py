@@ -57,6 +57,11 @@ class Leases(Protocol):
 class Unpacker(Protocol):
     """Turns layers into a chain of snapshots while they arrive."""
 
+    @property
+    def snapshotter(self) -> str:
+        """The snapshotter's name, as labels that refer to its snapshots have it."""
+        ...
+
     async def __call__(
         self,
         layers: Sequence[Descriptor],

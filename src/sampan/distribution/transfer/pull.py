@@ -161,7 +161,10 @@ class Pull:
         async def ready(number: int) -> None:
             await arrived[layers[number].digest].wait()
 
-        await unpacker(layers, config.rootfs.diff_ids, ready, self._progress)
+        chain = await unpacker(layers, config.rootfs.diff_ids, ready, self._progress)
+        # The image keeps what it was unpacked to: without this the next collection takes it.
+        label = f"containerd.io/gc.ref.snapshot.{unpacker.snapshotter}"
+        await self._label(manifest.config, {label: chain})
 
     async def _config(self, descriptor: Descriptor, what: str) -> ImageConfig:
         async with await self._content.reader(descriptor.digest) as reader:

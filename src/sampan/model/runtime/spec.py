@@ -1,14 +1,13 @@
 """config.json as a whole. Source: runtime-spec 1.3 config.md.
 
 spec = read_spec("/bundle/config.json")      # SpecError names `$.process.args[0]`
-json.dumps(spec.to_json())
+document.dumps(spec.to_json())
 """
 
 from __future__ import annotations
 
-import json
-
 from sampan.errors import InvalidArgument, NotFound
+from sampan.model.runtime.document import loads
 from sampan.model.runtime.hooks import Hooks
 from sampan.model.runtime.linux import IDMapping, Linux
 from sampan.model.runtime.process import Process
@@ -80,6 +79,7 @@ def read_spec(path: str) -> Spec:
 
 def _load(text: bytes | str) -> object:
     try:
-        return json.loads(text)
+        result: object = loads(text)
     except (ValueError, RecursionError) as err:
         raise SpecError(f"not valid JSON: {err}") from err
+    return result

@@ -17,12 +17,11 @@ to be treated as immutable; `replace` makes changed copies.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-
 from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar, Self, dataclass_transform
 
     Decoder = Callable[[object, str], Any]

@@ -19,7 +19,6 @@ from __future__ import annotations
 import _socket
 import errno
 import fcntl
-import json
 import os
 import stat
 import struct
@@ -30,6 +29,7 @@ from sampan.linux import capabilities, fds, keyring, paths, prctl, process, secc
 from sampan.linux import mounts as mnt
 from sampan.linux import namespaces as ns
 from sampan.linux._libc import by_number, check
+from sampan.model.runtime.document import dumps
 from sampan.oci.rootfs import build
 
 TYPE_CHECKING = False
@@ -159,7 +159,7 @@ def _expect_go(birth: Birth) -> None:
 
 
 def _tell(birth: Birth, message: dict[str, object]) -> None:
-    os.write(birth.sync_fd, json.dumps(message).encode())
+    os.write(birth.sync_fd, dumps(message).encode())
 
 
 def _report(birth: Birth, text: str, code: int) -> None:

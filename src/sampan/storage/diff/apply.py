@@ -442,8 +442,20 @@ class Applier:
         found = self._open(path)
         if found is not None:
             return found
-        upper, _, name = path.rpartition(b"/")
-        parent = self._parent(upper) if upper else self._folders[b""]
+        # Up to what is there and down again, without recursion: names may be 2,000 levels deep.
+        missing: list[bytes] = []
+        folder: _Folder | None = None
+        while folder is None:
+            path, _, name = path.rpartition(b"/")
+            missing.append(name)
+            folder = self._open(path)
+        for name in reversed(missing):
+            path = path + b"/" + name if path else name
+            folder = self._make(folder, name, path)
+        return folder
+
+    def _make(self, parent: _Folder, name: bytes, path: bytes) -> _Folder:
+        """Make a folder that the layer does not list, unless it is there after all."""
         try:
             os.mkdir(name, 0o755, dir_fd=parent.fd)
         except FileExistsError:

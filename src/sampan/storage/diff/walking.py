@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from typing import Protocol
 
+from sampan.errors import ResourceExhausted
 from sampan.storage import whiteouts
 from sampan.storage.tar import (
     BLOCK_DEVICE,
@@ -35,6 +36,7 @@ __all__ = ["Sink", "write_changes"]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
+_DEEPEST = 300
 _TYPES = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: DIRECTORY,
@@ -100,6 +102,9 @@ class _Walk:
 
     def folder(self, path: bytes, upper: int, lower: int) -> None:
         """Write what changed below the folder `path`; its own entry is the caller's."""
+        if path.count(b"/") > _DEEPEST:
+            # Each level holds two fds and a frame.
+            raise ResourceExhausted(f"diff: folders nested deeper than {_DEEPEST}: {path[:80]!r}")
         above = sorted(map(os.fsencode, os.listdir(upper)))
         below = set(map(os.fsencode, os.listdir(lower))) if lower >= 0 else set()
         gone = sorted(below.difference(above))

@@ -250,6 +250,7 @@ class Parser:
             entry.name = self._path(gnu[b"name"], "path")
         if gnu.get(b"major") == b"1" and gnu.get(b"minor", b"0") == b"0":
             entry.map_in_data = True
+            entry.sparse = []
             return None
         if len(repeated) % 2:
             raise InvalidArgument(f"sparse file: odd count of numbers: {entry.name[:80]!r}")

@@ -1,0 +1,173 @@
+"""`sampan run`: create a container, start it, and be its terminal until it ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sampan.cli.app import App, Quit
+from sampan.cli.container import flags
+from sampan.cli.exit import of_start
+from sampan.cli.output import warn
+from sampan.concurrency import shielded, to_thread
+from sampan.errors import NotFound, SampanError
+
+if TYPE_CHECKING:
+    from sampan.client import Client
+    from sampan.client.creation import Created
+    from sampan.metadata import Container
+    from sampan.model.mounts import Mount
+
+__all__ = ["POSITIONAL", "VALUED", "attached", "configure", "detached", "run"]
+
+POSITIONAL = 1
+VALUED = flags.VALUED
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    flags.add(parser)
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="leave it running and print its id"
+    )
+    parser.add_argument("--sig-proxy", default="true", choices=("true", "false"))
+    parser.add_argument("--pull", default="missing", choices=("always", "missing", "never"))
+    parser.add_argument("--platform", default="")
+    parser.add_argument("--cidfile", default="", help="write the id into this new file")
+
+
+async def run(app: App, args: argparse.Namespace) -> int:
+    request = flags.request_of(args)
+    labels = flags.labels_of(args)
+    if args.tty and args.interactive and not args.detach and not os.isatty(0):
+        raise Quit(1, "the input device is not a terminal: leave -t out, or run it from a terminal")
+    async with app.client(warm=True) as client:
+        created = await make(client, args, request, labels)
+        if created.warning:
+            warn(created.warning)
+        if args.cidfile:
+            await to_thread(_write_new, args.cidfile, created.container.id)
+        try:
+            if args.detach:
+                await detached(client, created.container, created.mounts)
+                print(created.container.id)
+                return 0
+            return await attached(
+                client,
+                created.container,
+                created.mounts,
+                stdin=args.interactive,
+                terminal=args.tty,
+                proxy=args.sig_proxy == "true",
+                remove=args.rm,
+            )
+        except StartError as err:
+            if args.rm:
+                await shielded(30, _discard(client, created.container))
+            raise Quit(of_start(err.cause), " ".join(str(err.cause).split())) from err
+
+
+async def make(
+    client: Client, args: argparse.Namespace, request: object, labels: dict[str, str]
+) -> Created:
+    """Create the container, pulling its image if need be."""
+    from sampan.client.creation import create
+    from sampan.client.host import HOST
+
+    if args.image != HOST and getattr(args, "pull", "missing") != "never":
+        from sampan.cli.image.pull import ensure
+
+        await ensure(client, args.image, always=args.pull == "always", platform=args.platform)
+    return await create(client, args.image, request, name=args.name, labels=labels)  # type: ignore[arg-type]
+
+
+class StartError(Exception):
+    """The program could not be started."""
+
+    def __init__(self, cause: SampanError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def detached(client: Client, container: Container, mounts: list[Mount]) -> None:
+    """Start the container with its output going to its log, written by its shim."""
+    from sampan.client.containers import Folder
+    from sampan.client.creation import start_task
+    from sampan.runtime import Stdio
+
+    uri = f"sampan-log://{quote(str(Folder(client, container.id).log))}?format=json-file"
+    tty = container.labels.get("sampan/tty") == "true"
+    stdio = Stdio(stdout=uri, stderr="" if tty else uri, terminal=tty)
+    try:
+        await start_task(client, container, mounts, stdio)
+        await client.tasks.start(container.id)
+    except SampanError as err:
+        await _drop_task(client, container.id)
+        raise StartError(err) from err
+
+
+async def attached(
+    client: Client,
+    container: Container,
+    mounts: list[Mount],
+    *,
+    stdin: bool,
+    terminal: bool,
+    proxy: bool,
+    remove: bool,
+) -> int:
+    """Start the container with our stdio, and return its exit status."""
+    from sampan.cli.container.session import Session
+    from sampan.cli.streams import Streams
+    from sampan.client.containers import Folder
+    from sampan.client.creation import start_task
+
+    folder = Folder(client, container.id)
+    streams = Streams(folder.path / "io", stdin=stdin, terminal=terminal)
+    streams.make()
+    # A terminal can be detached from, so its container may outlive us; others with --rm may not.
+    owner_fd = os.pidfd_open(os.getpid()) if remove and not terminal else -1
+    try:
+        await start_task(client, container, mounts, streams.stdio, owner_fd=owner_fd)
+        session = Session(
+            client, container.id, streams, log=folder.log, proxy=proxy, terminal=terminal
+        )
+        session.connect()
+        await client.tasks.start(container.id)
+    except SampanError as err:
+        await _drop_task(client, container.id)
+        raise StartError(err) from err
+    finally:
+        if owner_fd >= 0:
+            os.close(owner_fd)
+    ended = await session.finish()
+    if ended is None:
+        sys.stderr.write("\r\ndetached\r\n")
+        return 0
+    streams.remove()
+    if remove:
+        await shielded(30, _discard(client, container))
+    else:
+        folder.write_exit(ended)
+        await shielded(30, client.tasks.delete(container.id))
+    return ended.status
+
+
+async def _discard(client: Client, container: Container) -> None:
+    from sampan.client.containers import remove
+
+    await remove(client, container, force=True)
+
+
+async def _drop_task(client: Client, id: str) -> None:
+    try:
+        await shielded(30, client.tasks.delete(id, force=True))
+    except NotFound:
+        return
+
+
+def _write_new(path: str, text: str) -> None:
+    with open(path, "x", encoding="ascii") as file:
+        file.write(text)

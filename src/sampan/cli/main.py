@@ -1,0 +1,225 @@
+"""`sampan`: from the command line to one verb's module, and from its end to an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sampan import __version__
+from sampan.cli.app import App, Quit
+from sampan.cli.commands import COMMANDS, LATER, NOUNS
+from sampan.errors import SampanError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_FLAGS = ("root", "state", "address", "config", "hosts-dir", "log-level", "namespace")
+_RUNS = ("run", "create", "exec")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("SAMPAN_DEBUG") not in (None, "", "0")
+    try:
+        status = _main(arguments)
+        sys.stdout.flush()
+    except Quit as end:
+        if str(end):
+            _complain(str(end))
+        status = end.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 141
+    except KeyboardInterrupt:
+        status = 130
+    except SampanError as err:
+        if debug:
+            raise
+        _complain(_text(err))
+        status = 125 if _verb(arguments) in _RUNS else 1
+    except OSError as err:
+        if debug:
+            raise
+        _complain(f"{err.filename or 'system'}: {err.strerror or err}")
+        status = 125 if _verb(arguments) in _RUNS else 1
+    except Exception as err:
+        if debug:
+            raise
+        _complain(f"internal error: {type(err).__name__}: {err}; SAMPAN_DEBUG=1 shows where")
+        status = 125 if _verb(arguments) in _RUNS else 1
+    return status
+
+
+def _text(err: BaseException) -> str:
+    return " ".join(str(err).split()) or type(err).__name__
+
+
+def _complain(text: str) -> None:
+    try:
+        sys.stderr.write(f"sampan: {text}\n")
+    except OSError:
+        return
+
+
+def _verb(arguments: list[str]) -> str:
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif not argument.startswith("-"):
+            if argument in NOUNS:
+                continue
+            return argument
+        elif argument.lstrip("-") in _FLAGS:
+            skip = True
+    return ""
+
+
+def _main(arguments: list[str]) -> int:
+    flags, rest = _global_flags(arguments)
+    if not rest or rest[0] == "help":
+        sys.stdout.write(_help())
+        return 0
+    name, rest = _command(rest)
+    command = COMMANDS[name]
+    module: Any = import_module(f"sampan.cli.{command.module}")
+    from argparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str) -> Any:
+            status = 125 if name in _RUNS else 1
+            raise Quit(status, f"{name}: {message}; see `sampan {name} --help`")
+
+    parser = Parser(prog=f"sampan {name}", description=command.summary, allow_abbrev=False)
+    module.configure(parser)
+    args = parser.parse_args(_split(module, rest))
+    from sampan.engine.config import resolve
+
+    settings = resolve(flags, os.environ)
+    _logging(settings.log_level)
+    app = App(settings, flags.get("namespace") or os.environ.get("SAMPAN_NAMESPACE") or "default")
+    if hasattr(module, "main"):
+        status: int = module.main(app, args)
+        return status
+    import asyncio
+
+    done: int = asyncio.run(module.run(app, args))
+    return done
+
+
+def _split(module: Any, rest: list[str]) -> list[str]:
+    """Put `--` before the first word that is the container's, not ours.
+
+    argparse would take flags of the container's command for flags of ours; a verb with POSITIONAL n
+    has that many words before them. `sampan run host: -- ls -l` and `... host: ls -l` are the same.
+    """
+    count: int = getattr(module, "POSITIONAL", 0)
+    if not count:
+        return rest
+    valued: frozenset[str] = module.VALUED
+    at = 0
+    seen = 0
+    while at < len(rest):
+        word = rest[at]
+        if word == "--":
+            at += 1
+            tail = rest[at:]
+            return [*rest[: at - 1], "--", *tail]
+        if not word.startswith("-") or word == "-":
+            seen += 1
+            if seen == count:
+                tail = rest[at + 1 :]
+                if tail[:1] == ["--"]:
+                    tail = tail[1:]
+                return [*rest[:at], "--", word, *tail]
+        elif word in valued or (not word.startswith("--") and word[:1] + word[-1] in valued):
+            at += 1
+        at += 1
+    return rest
+
+
+def _global_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
+    flags: dict[str, str | None] = {}
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        if not word.startswith("-"):
+            break
+        name, equals, value = word.lstrip("-").partition("=")
+        if word in ("-h", "--help"):
+            return flags, []
+        if word in ("-v", "--version"):
+            return flags, ["version"]
+        if name == "debug":
+            os.environ["SAMPAN_DEBUG"] = "1"
+            at += 1
+            continue
+        if not word.startswith("--") or name not in _FLAGS:
+            raise Quit(125, f"unknown flag {word}; see `sampan --help`")
+        if not equals:
+            at += 1
+            if at >= len(arguments):
+                raise Quit(125, f"flag {word} needs a value")
+            value = arguments[at]
+        flags[name.replace("-", "_")] = value
+        at += 1
+    return flags, arguments[at:]
+
+
+def _command(words: list[str]) -> tuple[str, list[str]]:
+    first = words[0]
+    if first in NOUNS:
+        verbs = NOUNS[first]
+        if len(words) == 1 or words[1] in ("-h", "--help"):
+            raise Quit(0 if len(words) > 1 else 1, f"{first}: choose of {', '.join(sorted(verbs))}")
+        if words[1] not in verbs:
+            raise Quit(
+                1, f"unknown command {first} {words[1]}; there are {', '.join(sorted(verbs))}"
+            )
+        return verbs[words[1]], words[2:]
+    if first in COMMANDS:
+        return first, words[1:]
+    if first in LATER:
+        raise Quit(1, f"{first} is not there yet")
+    import difflib
+
+    near = difflib.get_close_matches(first, COMMANDS, 1)
+    hint = f"; did you mean {near[0]}?" if near else "; see `sampan --help`"
+    raise Quit(1, f"unknown command {first}{hint}")
+
+
+def _logging(level: str) -> None:
+    if level == "warning":
+        return
+    import logging
+
+    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
+
+
+def _help() -> str:
+    lines = [
+        f"sampan {__version__}: pull, run and supervise containers; no daemon needed.",
+        "",
+        "usage: sampan [flags] command ...",
+        "",
+        "commands:",
+        *(f"  {name:<16} {command.summary}" for name, command in COMMANDS.items()),
+        "",
+        "flags, each also as SAMPAN_<NAME> in the environment:",
+        "  --root DIR       what survives a reboot       --state DIR      what does not",
+        "  --address SOCK   the daemon's socket          --config FILE    config.toml",
+        "  --hosts-dir DIR  registries' hosts.toml       --log-level L    debug to critical",
+        "  --namespace NS   whose containers and images",
+        "",
+        "try: sampan run --rm host: -- uname -a",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

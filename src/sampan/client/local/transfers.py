@@ -1,0 +1,170 @@
+"""Transfers in process: distribution's operations on an engine's own stores.
+
+The registry client (aiohttp, 150 ms) is made by the first call that asks a registry, so tag, save
+and load never pay for it; layers are applied by workers of the engine's zygote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, cast
+
+from sampan.concurrency import shielded
+from sampan.distribution import Fetcher, Progress, ProgressSink, Pusher
+from sampan.distribution.transfer import Stores, Transfer
+from sampan.errors import InvalidArgument
+from sampan.metadata.content import ContentView
+from sampan.metadata.snapshots import SnapshotView
+from sampan.model.descriptor import Descriptor
+from sampan.model.digest import Digest
+from sampan.model.image import ImageConfig, Manifest
+from sampan.model.reference import Reference
+from sampan.storage.diff.layers import LayerApplier
+from sampan.storage.unpack import unpack
+from sampan.storage.workers import ZygoteRunner
+
+if TYPE_CHECKING:
+    from sampan.client import Client
+    from sampan.client.local.client import LocalClient
+    from sampan.distribution.registry.client import RegistryClient
+    from sampan.engine import Engine
+
+__all__ = ["open_transfer", "unpack_image"]
+
+_TIMEOUT_VARIABLE: Final = "SAMPAN_REGISTRY_TIMEOUT"
+"""Seconds that a registry may be silent; for slow lines, and for those who will not wait."""
+
+
+@asynccontextmanager
+async def open_transfer(engine: Engine, client: Client) -> AsyncIterator[Transfer]:
+    """Open the operations on images; connections are closed at the end of the block."""
+    resolver = _LateResolver(engine)
+    try:
+        yield Transfer(
+            Stores(client.content, client.images, client.leases),
+            resolver,
+            unpacker=_Unpacker(engine, client.content, client.snapshots()),
+        )
+    finally:
+        await shielded(10, resolver.close())
+
+
+async def unpack_image(client: Client, manifest: Manifest, config: ImageConfig) -> str:
+    """Unpack an image whose blobs are here, as after `load`; return its chain id.
+
+    Raises:
+      NotFound: a layer's blob is not here.
+      SampanError: as `storage.unpack.unpack`.
+    """
+    engine = cast("LocalClient", client).engine
+    unpacker = _Unpacker(engine, client.content, client.snapshots())
+    transfer = await client.transfer()
+    async with transfer.lease():
+        chain = await unpacker(manifest.layers, config.rootfs.diff_ids, _is_here, None)
+        info = await client.content.info(manifest.config.digest)
+        key = f"containerd.io/gc.ref.snapshot.{unpacker.snapshotter}"
+        labels = {**info.labels, key: chain}
+        await client.content.update(replace(info, labels=labels), [f"labels.{key}"])
+    return chain
+
+
+async def _is_here(number: int) -> None:
+    del number
+
+
+class _Unpacker:
+    """See `distribution.transfer.Unpacker`."""
+
+    def __init__(self, engine: Engine, content: ContentView, snapshots: SnapshotView) -> None:
+        self._snapshots = snapshots
+        self._applier = LayerApplier(content, _LateRunner(engine))
+
+    @property
+    def snapshotter(self) -> str:
+        """Whose snapshots these are: config blobs refer to them by this name."""
+        return self._snapshots.name
+
+    async def __call__(
+        self,
+        layers: Sequence[Descriptor],
+        diff_ids: Sequence[Digest],
+        ready: Callable[[int], Awaitable[None]],
+        progress: ProgressSink | None,
+    ) -> str:
+        numbers = {layer.digest: number for number, layer in enumerate(layers)}
+
+        def arrival(layer: Descriptor) -> asyncio.Future[None]:
+            return cast("asyncio.Future[None]", ready(numbers[layer.digest]))
+
+        def tell(layer: Descriptor) -> None:
+            if progress is not None:
+                size = layer.size
+                progress(Progress("extracted", str(layer.digest), "layer", size, size))
+
+        return await unpack(
+            self._snapshots, self._applier, layers, diff_ids, ready=arrival, progress=tell
+        )
+
+
+class _LateRunner:
+    """Workers of the engine's zygote, which is started by the first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(
+        self, request: Mapping[str, object], fds: Sequence[int]
+    ) -> dict[str, object]:
+        return await ZygoteRunner(await self._engine.shims.zygote())(request, fds)
+
+
+class _LateResolver:
+    """A registry client, made when it is first asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._client: RegistryClient | None = None
+
+    async def resolve(self, reference: Reference) -> Descriptor:
+        return await self._open().resolve(reference)
+
+    async def fetcher(self, reference: Reference) -> Fetcher:
+        return await self._open().fetcher(reference)
+
+    async def pusher(self, reference: Reference) -> Pusher:
+        return await self._open().pusher(reference)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def _open(self) -> RegistryClient:
+        if self._client is None:
+            from sampan.distribution.registry.client import (
+                HostsOptions,
+                RegistryClient,
+                RegistryOptions,
+            )
+            from sampan.distribution.registry.transport import Deadlines
+
+            seconds = _seconds(os.environ.get(_TIMEOUT_VARIABLE, ""))
+            self._client = RegistryClient(
+                RegistryOptions(
+                    hosts=HostsOptions(folders=(self._engine.settings.hosts_dir,)),
+                    deadlines=Deadlines(seconds, seconds) if seconds else Deadlines(),
+                    environ=os.environ,
+                )
+            )
+        return self._client
+
+
+def _seconds(text: str) -> float:
+    if not text:
+        return 0
+    if not (text.isascii() and text.replace(".", "", 1).isdigit()):
+        raise InvalidArgument(f"{_TIMEOUT_VARIABLE}={text!r} is no number of seconds")
+    return float(text)
