@@ -83,6 +83,10 @@ class Client(Protocol):
         """Return a snapshotter; empty is the default."""
         ...
 
+    def notices(self, snapshotter: str) -> tuple[str, ...]:
+        """Return what people should know of a snapshotter's limits on this host."""
+        ...
+
     async def transfer(self) -> Transfer:
         """Return the operations on images: pull, push, tag, save, load."""
         ...

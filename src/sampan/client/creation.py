@@ -62,14 +62,14 @@ async def create(
     key = new_id()
     folder = Folder(client, key)
     chosen = await to_thread(folder.make, name)
+    snapshotter = client.snapshotter
     try:
         config: ContainerConfig | None = None
         warning = ""
-        # The snapshot is nobody's until the container's record names it: a lease keeps it.
         if image == host.HOST:
-            root = await host.prepare(client, key, folder.path)
+            snapshotter = host.SNAPSHOTTER
+            root = await host.prepare(client, key)
             mounts, warning = root.mounts, root.warning
-            await to_thread(folder.write_mounts, mounts[1:])
         else:
             from sampan.client.images import prepare_root
 
@@ -82,13 +82,16 @@ async def create(
                 image=image,
                 runtime=Runtime(runtime or "io.containerd.sampan.v2"),
                 spec=Opaque(SPEC_TYPE, spec),
-                snapshotter=client.snapshotter,
+                snapshotter=snapshotter,
                 snapshot_key=key,
                 labels={**(labels or {}), LABEL_NAME: chosen},
             )
         )
+        # Until here the snapshot was nobody's, and a collection of another process may have taken
+        # it; from here on the record keeps it. A look costs less than a lease's two transactions.
+        await client.snapshots(snapshotter).stat(key)
     except BaseException:
-        await shielded(20, _undo(client, folder, chosen))
+        await shielded(20, _undo(client, folder, chosen, snapshotter))
         raise
     return Created(container, chosen, mounts, warning, folder=folder)
 
@@ -114,9 +117,11 @@ def _build(
     return json.dumps(spec.to_json()).encode()
 
 
-async def _undo(client: Client, folder: Folder, name: str) -> None:
+async def _undo(client: Client, folder: Folder, name: str, snapshotter: str) -> None:
     with suppress(SampanError):
-        await client.snapshots().remove(folder.id)
+        await client.delete_container(folder.id)
+    with suppress(SampanError):
+        await client.snapshots(snapshotter).remove(folder.id)
     await to_thread(folder.remove, name)
 
 

@@ -10,5 +10,6 @@ PLUGINS: Final = (
     "sampan.storage.plugins:local",
     "sampan.storage.plugins:overlayfs",
     "sampan.storage.plugins:native",
+    "sampan.storage.plugins:host",
 )
 """`module:name` of a Registration each."""

@@ -11,18 +11,18 @@ from __future__ import annotations
 import _socket
 import os
 
-from sampan.errors import FailedPrecondition
 from sampan.linux import fds, process
 from sampan.linux import namespaces as ns
 from sampan.model.runtime.document import loads
 from sampan.oci import StartFailed
-from sampan.oci.init import steps
+from sampan.oci.init import detour, steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sampan.cgroups import Manager
+    from sampan.model.runtime.hooks import Hook
     from sampan.oci.plan.namespaces import NamespacePlan
     from sampan.oci.plan.process import ProcessPlan
     from sampan.oci.rootfs.plan import RootfsPlan
@@ -36,9 +36,10 @@ class Birth:
     """Everything about one birth, prepared. Fds in it are the caller's unless said otherwise."""
 
     __slots__ = (
-        "asks_hooks", "console_fd", "debug_modules", "domainname", "fifo_fd", "hostname", "joins",
-        "keyring", "may_set_groups", "namespaces_have_user", "new_flags", "passed_fds", "process",
-        "rootfs", "started", "stdio", "sync_fd", "sysctls", "target_flags", "target_pidfd",
+        "asks_hooks", "console_fd", "create_hooks", "debug_modules", "domainname", "fifo_fd",
+        "hook_state", "hostname", "joins", "keyring", "may_set_groups", "namespaces_have_user",
+        "new_flags", "passed_fds", "process", "rootfs", "start_hooks", "started", "stdio",
+        "sync_fd", "sysctls", "target_flags", "target_pidfd",
     )  # fmt: skip
 
     def __init__(self, process: ProcessPlan, stdio: tuple[int, int, int]) -> None:
@@ -57,6 +58,12 @@ class Birth:
         self.domainname = b""
         self.sysctls: list[tuple[bytes, bytes]] = []
         self.asks_hooks = False
+        """Whether the parent has hooks to run once the mounts are there."""
+        self.create_hooks: Sequence[Hook] = ()
+        """createContainer; run by the child, as the next."""
+        self.start_hooks: Sequence[Hook] = ()
+        self.hook_state: dict[str, object] = {}
+        """State for those; status and pid are filled in by the child."""
         self.fifo_fd = -1
         self.sync_fd = -1
         self.console_fd = -1
@@ -137,12 +144,17 @@ def bear(
     seen = pid_namespace >= 0
     cgroup_fd = manager.clone_fd() if manager is not None and not seen else None
     try:
-        pid, pidfd = _clone(birth, namespaces, cgroup_fd, pid_namespace)
+        if namespaces is not None and namespaces.needs_detour:
+            born = _clone_by_detour(birth, namespaces, cgroup_fd, ours)
+        else:
+            born = _clone(birth, cgroup_fd, pid_namespace)
+    except BaseException:
+        ours.close()
+        raise
     finally:
         theirs.close()
         if cgroup_fd is not None:
             os.close(cgroup_fd)
-    born = Born(pid, pidfd)
     try:
         _set_up(birth, born, namespaces, manager)
         if on_born is not None:
@@ -157,28 +169,48 @@ def bear(
     return born
 
 
-def _clone(
-    birth: Birth, namespaces: NamespacePlan | None, cgroup_fd: int | None, pid_namespace: int
-) -> tuple[int, int]:
-    flags = birth.new_flags & ~(ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME)
-    if namespaces is not None and namespaces.needs_intermediate:
-        raise FailedPrecondition(
-            "joining a user namespace, other namespaces together with a new user namespace, "
-            "and time namespaces are not supported yet"
-        )
+def _flags(birth: Birth) -> int:
+    return birth.new_flags & ~(ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME)
+
+
+def _clone(birth: Birth, cgroup_fd: int | None, pid_namespace: int) -> Born:
+    own = -1
     if pid_namespace >= 0:
+        own = ns.open_namespace("self", "pid")
         ns.setns(pid_namespace, ns.CLONE_NEWPID)
     try:
-        pid, pidfd = process.clone3(flags, cgroup_fd=cgroup_fd)
+        pid, pidfd = process.clone3(_flags(birth), cgroup_fd=cgroup_fd)
         if pid == 0:
             steps.run(birth)
     finally:
-        if pid_namespace >= 0:
-            # Opened only now: a container's ptrace takes from the child what was open at its birth.
-            own = ns.open_namespace("self", "pid")
+        if own >= 0:
             ns.setns(own, ns.CLONE_NEWPID)
             os.close(own)
-    return pid, pidfd
+    return Born(pid, pidfd)
+
+
+def _clone_by_detour(
+    birth: Birth, namespaces: NamespacePlan, cgroup_fd: int | None, ours: _socket.socket
+) -> Born:
+    """Have init born by a process in between, which ends; init is our child all the same."""
+    pid, pidfd = process.clone3(0, cgroup_fd=cgroup_fd)
+    if pid == 0:
+        detour.run(birth, namespaces, _flags(birth))
+    try:
+        data, received = fds.recv_fds(ours, _MAX_MESSAGE, 1)
+        message = loads(data) if data else {}
+        if "error" in message:
+            raise StartFailed(message["error"], message["code"])
+        if not received:
+            raise StartFailed("container init was not born: was its parent killed?")
+    finally:
+        try:
+            process.pidfd_send_signal(pidfd, 9)  # it has said all; nothing may hold us up
+        except ProcessLookupError:
+            pass
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+    return Born(process.pidfd_pid(received[0]), received[0])
 
 
 def _set_up(

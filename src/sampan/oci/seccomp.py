@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import _blake2
 import errno
-import json
 import os
 import struct
 
 from sampan.errors import InvalidArgument, Unimplemented
+from sampan.model.runtime.document import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _check(profile: Seccomp) -> bool:
 
 def _bpf(profile: Seccomp, root: str) -> bytes:
     document = profile.replace(listener_path="", listener_metadata="", flags=()).to_json()
-    text = json.dumps([_FORMAT, os.uname().machine, document], sort_keys=True).encode()
+    text = dumps([_FORMAT, os.uname().machine, document]).encode()
     key = _blake2.blake2b(text, digest_size=20).hexdigest()
     found = _memory.get(key)
     if found is not None:

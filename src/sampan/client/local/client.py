@@ -78,6 +78,10 @@ class LocalClient:
     def snapshots(self, name: str = "") -> SnapshotView:
         return self._engine.metadata.snapshotter(name or self.snapshotter)
 
+    def notices(self, snapshotter: str) -> tuple[str, ...]:
+        bare = self._engine.graph.all("io.containerd.snapshotter.v1").get(snapshotter)
+        return tuple(getattr(bare, "notices", ()))
+
     async def transfer(self) -> Transfer:
         if self._transfer is None:
             from sampan.client.local.transfers import open_transfer

@@ -13,7 +13,7 @@ from sampan.model.runtime.linux import IDMapping, Linux
 from sampan.model.runtime.process import Process
 from sampan.model.runtime.struct import SpecError, Struct
 
-__all__ = ["Mount", "Root", "Spec", "SpecError", "parse_process", "parse_spec", "read_spec"]
+__all__ = ["Mount", "Root", "Spec", "SpecError", "parse_process", "parse_spec", "read_spec", "read_text"]
 
 MAX_BYTES = 16 << 20
 """A config.json with all system calls of a profile is 20 KB; this is a cap, not a size."""
@@ -67,6 +67,16 @@ def read_spec(path: str) -> Spec:
       NotFound: there is none.
       SpecError: as `parse_spec`.
     """
+    return parse_spec(read_text(path))
+
+
+def read_text(path: str) -> bytes:
+    """Return the config.json at `path` as it stands.
+
+    Raises:
+      NotFound: there is none.
+      InvalidArgument: it is larger than any config.json may be.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)
@@ -74,7 +84,7 @@ def read_spec(path: str) -> Spec:
         raise NotFound(f"JSON specification file {path} not found") from err
     if len(text) > MAX_BYTES:
         raise InvalidArgument(f"{path} is larger than {MAX_BYTES} bytes")
-    return parse_spec(text)
+    return text
 
 
 def _load(text: bytes | str) -> object:

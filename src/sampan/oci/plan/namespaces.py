@@ -8,7 +8,7 @@ Four ways in, by what the configuration asks:
     others by path              the child itself enters them, first of all
     user by path; a new user    an intermediate process enters what comes before, makes the
     with others by path; time   time namespace, and clones init with CLONE_PARENT, so that it is
-                                still the caller's child (not there yet: an error says so)
+                                still the caller's child: `init.detour`
 
 The cgroup namespace is never part of clone3: it shows the cgroup of the moment it is made, and the
 child joins its cgroups after its birth, so the child unshares it.
@@ -62,7 +62,7 @@ class NamespacePlan:
         return bool(self.new & ns.CLONE_NEWUSER) or self.user_fd >= 0
 
     @property
-    def needs_intermediate(self) -> bool:
+    def needs_detour(self) -> bool:
         if self.user_fd >= 0 or self.new & ns.CLONE_NEWTIME:
             return True
         return bool(self.new & ns.CLONE_NEWUSER and self.joins)
