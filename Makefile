@@ -50,8 +50,10 @@ $(VENV)/bin/pip:
 
 $(VENV)/.try: $(VENV)/bin/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m compileall -q src/sampan
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m compileall -q src/sampan
 	touch $@ $(VENV)/.try

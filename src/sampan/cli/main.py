@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _FLAGS = ("root", "state", "address", "config", "hosts-dir", "log-level", "namespace")
-_RUNS = ("run", "create", "exec")
+_RUNS = ("run", "create")
+"""Verbs whose failures docker tells as 125; exec says 1, but for bad flags."""
+"""Whose bad flags are 125."""
+_CREATES = ("run", "create")
+"""Whose other errors are, too."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = os.environ.get("SAMPAN_DEBUG") not in (None, "", "0")
+    debug = _debug()
     try:
         status = _main(arguments)
         sys.stdout.flush()
@@ -41,17 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         _complain(_text(err))
-        status = 125 if _verb(arguments) in _RUNS else 1
+        status = 125 if _verb(arguments) in _CREATES else 1
     except OSError as err:
         if debug:
             raise
         _complain(f"{err.filename or 'system'}: {err.strerror or err}")
-        status = 125 if _verb(arguments) in _RUNS else 1
+        status = 125 if _verb(arguments) in _CREATES else 1
     except Exception as err:
         if debug:
             raise
         _complain(f"internal error: {type(err).__name__}: {err}; SAMPAN_DEBUG=1 shows where")
-        status = 125 if _verb(arguments) in _RUNS else 1
+        status = 125 if _verb(arguments) in _CREATES else 1
     return status
 
 
@@ -92,24 +96,35 @@ def _main(arguments: list[str]) -> int:
 
     class Parser(ArgumentParser):
         def error(self, message: str) -> Any:
-            status = 125 if name in _RUNS else 1
+            status = 125 if name in (*_RUNS, "exec") else 1
             raise Quit(status, f"{name}: {message}; see `sampan {name} --help`")
 
     parser = Parser(prog=f"sampan {name}", description=command.summary, allow_abbrev=False)
     module.configure(parser)
-    args = parser.parse_args(_split(module, rest))
+    args = parser.parse_args(_late_flags(_split(module, rest), flags))
     from sampan.engine.config import resolve
 
     settings = resolve(flags, os.environ)
-    _logging(settings.log_level)
+    chosen = flags.get("log_level") or os.environ.get("SAMPAN_LOG_LEVEL")
+    _logging(settings.log_level if chosen or settings.log_level != "warning" else "error")
     app = App(settings, flags.get("namespace") or os.environ.get("SAMPAN_NAMESPACE") or "default")
     if hasattr(module, "main"):
         status: int = module.main(app, args)
         return status
     import asyncio
 
-    done: int = asyncio.run(module.run(app, args))
+    try:
+        done: int = asyncio.run(module.run(app, args))
+    except BaseExceptionGroup as several:
+        raise _first(several) from several
     return done
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error that a group is about: tasks of one verb fail for one reason."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _split(module: Any, rest: list[str]) -> list[str]:
@@ -121,7 +136,7 @@ def _split(module: Any, rest: list[str]) -> list[str]:
     count: int = getattr(module, "POSITIONAL", 0)
     if not count:
         return rest
-    valued: frozenset[str] = module.VALUED
+    valued: frozenset[str] = module.VALUED | {f"--{flag}" for flag in _FLAGS}
     at = 0
     seen = 0
     while at < len(rest):
@@ -171,6 +186,26 @@ def _global_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str
     return flags, arguments[at:]
 
 
+def _late_flags(words: list[str], flags: dict[str, str | None]) -> list[str]:
+    """Take our global flags from behind the verb, as far as the words are ours; return the rest."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = []
+    at = 0
+    while at < end:
+        name, equals, value = words[at].removeprefix("--").partition("=")
+        if not words[at].startswith("--") or name not in _FLAGS:
+            kept.append(words[at])
+        else:
+            if not equals:
+                at += 1
+                if at >= end:
+                    raise Quit(125, f"flag --{name} needs a value")
+                value = words[at]
+            flags[name.replace("-", "_")] = value
+        at += 1
+    return [*kept, *words[end:]]
+
+
 def _command(words: list[str]) -> tuple[str, list[str]]:
     first = words[0]
     if first in NOUNS:
@@ -194,11 +229,23 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _logging(level: str) -> None:
-    if level == "warning":
-        return
     import logging
 
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    class Plain(logging.Formatter):
+        """One line a record; tracebacks are for SAMPAN_DEBUG=1 and --log-level debug."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            if level != "debug" and not _debug():
+                record.exc_info, record.exc_text = None, None
+            return super().format(record)
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _debug() -> bool:
+    return os.environ.get("SAMPAN_DEBUG") not in (None, "", "0")
 
 
 def _help() -> str:

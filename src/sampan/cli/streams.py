@@ -9,6 +9,7 @@ lost: what is written waits in the fifo for whoever attaches next.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -65,31 +66,53 @@ class Log:
 class Streams:
     """The fifos of one process, made below `folder`, which is removed at the end."""
 
-    def __init__(self, folder: Path, *, stdin: bool, terminal: bool) -> None:
+    def __init__(self, folder: Path, *, stdin: bool, terminal: bool, log_uri: str = "") -> None:
+        """Prepare.
+
+        Args:
+          folder: Where the fifos will be.
+          stdin: Whether our stdin is passed on.
+          terminal: Whether the process has a terminal: one stream of output.
+          log_uri: Where output goes in place of fifos; whoever wants to see it reads the log.
+        """
         self.folder = folder
+        self._log_uri = log_uri
         self._terminal = terminal
         self._stdin = stdin
         self._threads: list[threading.Thread] = []
+        self._outputs: dict[int, int] = {}
         self._input = -1
+        self.on_broken: Callable[[], None] = lambda: None
+        """Called by a thread when nobody reads our stdout or stderr any more."""
 
     @property
     def stdio(self) -> Stdio:
         """What the shim is told."""
         return Stdio(
             stdin=str(self.folder / "0") if self._stdin else "",
-            stdout=str(self.folder / "1"),
-            stderr="" if self._terminal else str(self.folder / "2"),
+            stdout=self._log_uri or str(self.folder / "1"),
+            stderr="" if self._terminal else self._log_uri or str(self.folder / "2"),
             terminal=self._terminal,
         )
 
     def make(self) -> None:
-        """Make the folder and the fifos."""
-        self.folder.mkdir(mode=0o700, parents=True)
+        """Make the folder and the fifos, and open those that we shall read.
+
+        Before the shim does: a process may be over, and the shim have closed its ends, before we
+        come to read. What it wrote waits for us as long as one end is open, and that is ours.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in self._numbers():
+            # Left by a client that was killed, whose task has ended since.
+            (self.folder / str(number)).unlink(missing_ok=True)
             os.mkfifo(self.folder / str(number), 0o600)
+            if number:
+                self._outputs[number] = _open_output(self.folder / str(number))
 
     def _numbers(self) -> list[int]:
-        return [n for n, wanted in ((0, self._stdin), (1, True), (2, not self._terminal)) if wanted]
+        out = not self._log_uri
+        wanted = ((0, self._stdin), (1, out), (2, out and not self._terminal))
+        return [number for number, made in wanted if made]
 
     def connect(
         self, log: Log | None, on_eof: Callable[[], None], on_detach: Callable[[], None]
@@ -103,10 +126,20 @@ class Streams:
         """
         for number, stream in ((1, "stdout"), (2, "stderr")):
             if number in self._numbers():
-                fd = os.open(self.folder / str(number), os.O_RDONLY | os.O_CLOEXEC)
-                self._start(_copy_out, fd, number, stream, log)
+                fd = self._outputs.pop(number, -1)
+                if fd < 0:
+                    fd = _open_output(self.folder / str(number))
+                os.set_blocking(fd, True)
+                self._start(_copy_out, fd, number, stream, log, self.on_broken)
         if self._stdin:
-            self._input = os.open(self.folder / "0", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                self._input = os.open(self.folder / "0", flags)
+            except OSError as err:
+                if err.errno != errno.ENXIO:
+                    raise
+                return  # the process is over already: nobody will read what we are told
+            os.set_blocking(self._input, True)
             keys = DETACH_KEYS if self._terminal else b""
             thread = threading.Thread(
                 target=_copy_in, args=(self._input, keys, on_eof, on_detach), daemon=True
@@ -125,7 +158,9 @@ class Streams:
             thread.join(max(0.0, until - time.monotonic()))
 
     def remove(self) -> None:
-        """Remove the fifos and their folder."""
+        """Remove the fifos and their folder, and close what nobody has connected."""
+        while self._outputs:
+            os.close(self._outputs.popitem()[1])
         for number in self._numbers():
             (self.folder / str(number)).unlink(missing_ok=True)
         try:
@@ -134,14 +169,22 @@ class Streams:
             return
 
 
-def _copy_out(fd: int, target: int, stream: str, log: Log | None) -> None:
+def _open_output(path: Path) -> int:
+    """Open a fifo for reading; unlike a blocking open, it does not wait for a writer."""
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _copy_out(
+    fd: int, target: int, stream: str, log: Log | None, on_broken: Callable[[], None]
+) -> None:
     broken = False
     with open(fd, "rb", buffering=0) as source:
         while data := source.read(_CHUNK):
             if log is not None:
                 log.write(stream, data)
-            if not broken:
-                broken = not _write(target, data)
+            if not broken and not _write(target, data):
+                broken = True
+                on_broken()
 
 
 def _copy_in(

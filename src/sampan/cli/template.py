@@ -1,8 +1,8 @@
-"""`--format`: json, and the part of Go's templates that people use with docker.
+r"""`--format`: json, and the part of Go's templates that people use with docker.
 
-    {{.ID}}  {{.State.Status}}  {{json .}}  {{json .Mounts}}  {{upper .Name}}  {{lower .Name}}
-    {{len .Mounts}}  {{index .Labels "key"}}  {{printf "%s" .X}} is not there
-    a leading `table ` is dropped; \\t and \\n are tab and newline
+{{.ID}}  {{.State.Status}}  {{json .}}  {{json .Mounts}}  {{upper .Name}}  {{lower .Name}}
+{{len .Mounts}}  {{index .Labels "key"}}  {{printf "%s" .X}} is not there
+a leading `table ` is dropped; \t and \n are tab and newline
 """
 
 from __future__ import annotations

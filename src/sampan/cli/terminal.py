@@ -35,6 +35,10 @@ class Raw:
         if os.isatty(self._fd):
             self._saved = termios.tcgetattr(self._fd)
             tty.setraw(self._fd, termios.TCSANOW)
+            # Output stays cooked: the container's own terminal may send bare newlines, as runc's.
+            mode = termios.tcgetattr(self._fd)
+            mode[1] = self._saved[1]
+            termios.tcsetattr(self._fd, termios.TCSANOW, mode)
         return self
 
     def __exit__(

@@ -237,6 +237,9 @@ async def view(client: Client, container: Container) -> View:
 
 async def views(client: Client) -> list[View]:
     """Return all containers with their tasks, the newest first."""
+    from sampan.client.sweeping import sweep
+
+    await sweep(client)
     tasks = {task.id: task for task in await client.tasks.list()}
     containers = sorted(await client.containers.list(), key=lambda c: c.created_at, reverse=True)
     return [View(one, tasks.get(one.id), Folder(client, one.id).read_exit()) for one in containers]

@@ -14,6 +14,7 @@ from sampan.client import host
 from sampan.client.containers import LABEL_NAME, Folder, new_id
 from sampan.client.spec.build import build
 from sampan.client.spec.request import Request
+from sampan.client.sweeping import LABEL_REMOVE, own, sweep
 from sampan.concurrency import shielded, to_thread
 from sampan.errors import NotFound, SampanError
 from sampan.metadata import Container, Runtime
@@ -39,6 +40,8 @@ class Created:
     mounts: list[Mount]
     warning: str = ""
     folder: Folder = field(kw_only=True)
+    owner_fd: int = -1
+    """With --rm: while it is open the container is ours; see `sweeping`."""
 
 
 async def create(
@@ -61,7 +64,9 @@ async def create(
     """
     key = new_id()
     folder = Folder(client, key)
+    await sweep(client)
     chosen = await to_thread(folder.make, name)
+    owner_fd = own(folder.path) if LABEL_REMOVE in (labels or {}) else -1
     snapshotter = client.snapshotter
     try:
         config: ContainerConfig | None = None
@@ -91,9 +96,11 @@ async def create(
         # it; from here on the record keeps it. A look costs less than a lease's two transactions.
         await client.snapshots(snapshotter).stat(key)
     except BaseException:
+        if owner_fd >= 0:
+            os.close(owner_fd)
         await shielded(20, _undo(client, folder, chosen, snapshotter))
         raise
-    return Created(container, chosen, mounts, warning, folder=folder)
+    return Created(container, chosen, mounts, warning, folder=folder, owner_fd=owner_fd)
 
 
 def _build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sampan.errors import FailedPrecondition, NotFound
+from sampan.errors import FailedPrecondition, InvalidArgument, NotFound
 from sampan.model.descriptor import Descriptor
 from sampan.model.image import (
     ContainerConfig,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.metadata import Image
 
-__all__ = ["config_of", "find", "manifest_of", "prepare_root", "read"]
+__all__ = ["canonical", "config_of", "find", "manifest_of", "prepare_root", "read"]
 
 
 async def find(client: Client, reference: str) -> Image:
@@ -43,6 +43,14 @@ async def find(client: Client, reference: str) -> Image:
                 if image.target.digest.partition(":")[2].startswith(digits):
                     return image
         raise NotFound(f"no image {name} here: pull it first") from None
+
+
+def canonical(name: str) -> str:
+    """Return an image's name as records have it; what is none, such as `host:`, as it is."""
+    try:
+        return str(parse(name))
+    except InvalidArgument:
+        return name
 
 
 async def read(client: Client, descriptor: Descriptor) -> bytes:
@@ -85,6 +93,10 @@ async def prepare_root(
     """
     image = await find(client, reference)
     config = await config_of(client, image)
+    if config.architecture and not Matcher(default()).match(config.platform):
+        raise FailedPrecondition(
+            f"image {image.name} is for {config.platform} only, and this host is {default()}"
+        )
     parent = chain_id(config.rootfs.diff_ids) if config.rootfs.diff_ids else ""
     if not parent:
         raise FailedPrecondition(f"image {image.name} has no layers: it cannot be run")

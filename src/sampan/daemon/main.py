@@ -27,6 +27,7 @@ from sampan.errors import SampanError
 from sampan.runtime.publish import publishing
 from sampan.services.containers.service import ContainersService
 from sampan.services.content.service import ContentService
+from sampan.services.diff.service import DiffService
 from sampan.services.events.service import EventsService
 from sampan.services.images.service import ImagesService
 from sampan.services.introspection.service import IntrospectionService
@@ -35,6 +36,8 @@ from sampan.services.namespaces.service import NamespacesService
 from sampan.services.snapshots.service import SnapshotsService
 from sampan.services.tasks.service import TasksService
 from sampan.services.version.service import VersionService
+from sampan.storage.diff.compare import WalkingComparer
+from sampan.storage.diff.layers import LayerApplier
 
 __all__ = ["main"]
 
@@ -72,6 +75,7 @@ async def _run(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     settings.state.mkdir(mode=0o711, parents=True, exist_ok=True)
     with bind(settings.address) as sock:
+        # Who connects meanwhile waits in the socket's queue.
         async with Engine.open(settings, warm=True, publish=True) as engine:
             events = await publishing(engine.events, f"{settings.address}.ttrpc")
             try:
@@ -96,6 +100,9 @@ async def _handlers(engine: Engine) -> list[Any]:
     services: list[Any] = [
         ContainersService(metadata),
         ContentService(metadata),
+        DiffService(
+            LayerApplier(metadata.content, engine.run_worker), WalkingComparer(metadata.content)
+        ),
         EventsService(engine.events),
         ImagesService(metadata),
         IntrospectionService(await engine.identity(), engine.graph.instances),

@@ -142,6 +142,8 @@ def _read(path: Path, *, required: bool) -> ConfigFile | None:
             raise InvalidArgument(f"config file {path} is below something not a folder") from None
         return None
     except PermissionError as err:
+        if not required:  # such as that of another user whose HOME we were given
+            return None
         raise PermissionDenied(f"config file {path} cannot be read: {err.strerror}") from err
     except OSError as err:
         raise InvalidArgument(f"config file {path} cannot be read: {err.strerror}") from err

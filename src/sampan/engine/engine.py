@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -42,8 +42,7 @@ class Engine:
         self.metadata = metadata
         self.shims = shims
         self.events = events
-        # Shims that publish tell of their tasks themselves.
-        self.tasks = LocalTasks(settings.state, shims, None if publish else events)
+        self.tasks = LocalTasks(settings.state, shims, events, shims_publish=publish)
 
     @classmethod
     @asynccontextmanager
@@ -70,6 +69,7 @@ class Engine:
                 shims.warm()
             events = Exchange()
             graph = await Graph.start(PLUGINS, settings)
+            stack.push_async_callback(graph.close)
             metadata = await stack.enter_async_context(
                 await Metadata.open(
                     settings.root,
@@ -78,7 +78,17 @@ class Engine:
                     events=events,
                 )
             )
-            yield cls(settings, graph, metadata, shims, events, publish=publish)
+            engine = cls(settings, graph, metadata, shims, events, publish=publish)
+            stack.push_async_callback(engine.tasks.close)
+            yield engine
+
+    async def run_worker(
+        self, request: Mapping[str, object], fds: Sequence[int]
+    ) -> dict[str, object]:
+        """Run a worker of storage in the zygote: what appliers are made with."""
+        from sampan.storage.workers import ZygoteRunner
+
+        return await ZygoteRunner(await self.shims.zygote())(request, fds)
 
     async def identity(self) -> str:
         """Return the root's uuid, made once for all processes."""

@@ -64,6 +64,12 @@ class Graph:
             if each.registration.type.name == type and each.ok
         }
 
+    async def close(self) -> None:
+        """Close the plugins that can be closed, the last one first."""
+        for each in reversed(self.instances):
+            if each.ok and hasattr(each.value, "close"):
+                await each.value.close()
+
 
 def _registration(name: str) -> Registration[Any, Any]:
     module, _, attribute = name.partition(":")

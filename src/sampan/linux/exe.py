@@ -203,6 +203,7 @@ def ensure_mounted(state_dir: str, path: str | None = None) -> str:
     For a launcher of one millisecond, which cannot make one for itself each time:
 
         <state_dir>/exe/                      0700
+            notes/                            what launchers keep about it
             lock                              OFD lock while somebody makes a mount
             python3-<device>-<inode>          empty and not executable, or the interpreter mounted
 
@@ -273,6 +274,11 @@ def remove_mounted(state_dir: str) -> None:
         return
     for name in names:
         target = os.path.join(folder, name)
+        if os.path.isdir(target):
+            import shutil  # slow to load, and only needed here
+
+            shutil.rmtree(target)  # what launchers have noted of the mount
+            continue
         try:
             while True:
                 mounts.umount2(target, mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)

@@ -28,6 +28,7 @@ from sampan.errors import (
     NotFound,
     OutOfRange,
     SampanError,
+    Unavailable,
 )
 from sampan.metadata import SharingPolicy, labels
 from sampan.metadata.core import Core, at, ensure_namespace, keep_by_lease, namespace, now_us
@@ -111,6 +112,7 @@ class ContentView:
             """Note the ingest; return the size if this namespace may have the blob as it is."""
             if expected is not None and self._has(tx, where, expected):
                 raise AlreadyExists(f"content {expected}: already exists")
+            self._check_unpublished(tx, where, ref)
             ensure_namespace(tx, where)
             tx.execute(
                 "INSERT INTO ingests (namespace, ref, expected, expire_us) VALUES (?, ?, ?, ?)"
@@ -165,6 +167,14 @@ class ContentView:
         except SampanError:
             return
         await self._core.write(lambda tx: _forget_ingest(tx, where, ref))
+
+    def _check_unpublished(self, tx: Tx, where: str, ref: str) -> None:
+        """Refuse a ref whose blob is published already, while a live process writes its row."""
+        row = tx.execute(
+            "SELECT committing, owner FROM ingests WHERE namespace = ? AND ref = ?", (where, ref)
+        ).fetchone()
+        if row is not None and row[0] and self._core.owners.is_alive(row[1]):
+            raise Unavailable(f"content ingest {ref!r}: is being committed")
 
     def _has(self, tx: Tx, where: str, digest: str) -> bool:
         row = tx.execute(
@@ -318,17 +328,19 @@ class _Writer:
         return await shielded(60, self._publish(digest, size, new))
 
     async def _publish(self, digest: Digest, size: int, new: Mapping[str, str]) -> Info:
-        if self._bare is not None:
-            try:
-                await self._bare.commit(size, digest)
-            except AlreadyExists:
-                log.debug("content was here already: digest=%s", digest)
-            except SampanError:
-                await self._view.guard(self._where, self._ref, "")
-                raise
-        trace("content.published")
-        self._done = True
-        return await self._view.record(self._where, self._ref, self._lease, digest, new)
+        try:
+            if self._bare is not None:
+                try:
+                    await self._bare.commit(size, digest)
+                except AlreadyExists:
+                    log.debug("content was here already: digest=%s", digest)
+            trace("content.published")
+            self._done = True
+            return await self._view.record(self._where, self._ref, self._lease, digest, new)
+        except BaseException:
+            # Else nobody could open the ref again while this process lives.
+            await self._view.guard(self._where, self._ref, "")
+            raise
 
     async def close(self) -> None:
         self._done = True

@@ -108,6 +108,7 @@ class SnapshotView:
         if not key:
             raise InvalidArgument("snapshot key must not be empty")
         await self._heal(where, key)
+        await self._keep_target(where, lease, new.get(REF_LABEL, ""))
         below = await self._core.db.view(lambda tx: self._check_new(tx, where, key, parent, new))
         backend = self._core.backend_name(where, key)
         inherited = {name: text for name, text in new.items() if name.startswith(_INHERITED)}
@@ -250,6 +251,27 @@ class SnapshotView:
             await self._bare.remove(backend)
         except SampanError as err:
             log.info("snapshot is left to the next collection: %s: namespace=%s", err, where)
+
+    async def _keep_target(self, where: str, lease: str | None, target: str) -> None:
+        """Let the lease of the request keep a target that is there already, as containerd does.
+
+        Raises:
+          AlreadyExists: it is there, and kept.
+        """
+
+        def is_there(tx: Tx) -> bool:
+            return self._row(tx, where, target) is not None
+
+        def write(tx: Tx) -> bool:
+            if not is_there(tx):
+                return False
+            keep_by_lease(tx, where, lease, f"snapshots/{self.name}", target)
+            return True
+
+        if not target or not await self._core.db.view(is_there):
+            return
+        if await self._core.write(write):
+            raise AlreadyExists(f"target snapshot {quoted(target)}: already exists")
 
     async def _heal(self, where: str, key: str) -> None:
         """Drop the row of a key whose commit died between its two steps: it has no files."""

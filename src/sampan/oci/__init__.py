@@ -46,7 +46,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sampan.oci.container import Container, create, list_containers, load
+    from sampan.oci.container import Container, list_containers, load
+    from sampan.oci.creation import create
 
 __all__ = [
     "Child",
@@ -112,10 +113,14 @@ class State:
         self.owner = owner
 
 
-_LAZY = {"Container", "create", "list_containers", "load"}
+_LAZY = {"Container", "list_containers", "load"}
 
 
 def __getattr__(name: str) -> object:
+    if name == "create":
+        from sampan.oci import creation
+
+        return creation.create
     if name in _LAZY:
         from sampan.oci import container
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from sampan.linux import fds, process
+from sampan.linux import fds, process, scheduling
 from sampan.linux import namespaces as ns
 from sampan.model.runtime.document import loads
 from sampan.oci import StartFailed
@@ -115,10 +115,9 @@ class Born:
 
 def bear(
     birth: Birth,
-    namespaces: NamespacePlan | None,
-    manager: Manager | None,
+    namespaces: NamespacePlan,
+    manager: Manager,
     *,
-    pid_namespace: int = -1,
     on_born: Callable[[int], None] | None = None,
     hooks: Callable[[int], None] | None = None,
 ) -> Born:
@@ -126,9 +125,8 @@ def bear(
 
     Args:
       birth: What the child does; its `sync_fd` is made here.
-      namespaces: Of a new container; None for an exec.
+      namespaces: To make, and to join before the birth; its fds stay the caller's.
       manager: The cgroup to be born in or put in.
-      pid_namespace: fd of a pid namespace for the child to be born in, or -1.
       on_born: Called with the pid once the child is in its cgroups, before it goes on.
       hooks: Called with the pid when the child's mounts are there.
 
@@ -140,14 +138,15 @@ def bear(
         _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     )
     birth.sync_fd = theirs.fileno()
-    # Who is born among a container's processes must not hold a folder of the host: `add` does then.
-    seen = pid_namespace >= 0
-    cgroup_fd = manager.clone_fd() if manager is not None and not seen else None
+    # Without other hierarchies the unified one counts pids, and a process in between is one more
+    # than a limit may allow: then init joins after its birth.
+    direct = not namespaces.needs_detour or len(manager.paths) > 1
+    cgroup_fd = manager.clone_fd() if direct else None
     try:
-        if namespaces is not None and namespaces.needs_detour:
+        if namespaces.needs_detour:
             born = _clone_by_detour(birth, namespaces, cgroup_fd, ours)
         else:
-            born = _clone(birth, cgroup_fd, pid_namespace)
+            born = _clone(birth, cgroup_fd)
     except BaseException:
         ours.close()
         raise
@@ -158,7 +157,7 @@ def bear(
     try:
         _set_up(birth, born, namespaces, manager)
         if on_born is not None:
-            on_born(pid)
+            on_born(born.pid)
         ours.send(b"go")
         _listen(ours, born, hooks)
     except BaseException:
@@ -173,19 +172,10 @@ def _flags(birth: Birth) -> int:
     return birth.new_flags & ~(ns.CLONE_NEWCGROUP | ns.CLONE_NEWTIME)
 
 
-def _clone(birth: Birth, cgroup_fd: int | None, pid_namespace: int) -> Born:
-    own = -1
-    if pid_namespace >= 0:
-        own = ns.open_namespace("self", "pid")
-        ns.setns(pid_namespace, ns.CLONE_NEWPID)
-    try:
-        pid, pidfd = process.clone3(_flags(birth), cgroup_fd=cgroup_fd)
-        if pid == 0:
-            steps.run(birth)
-    finally:
-        if own >= 0:
-            ns.setns(own, ns.CLONE_NEWPID)
-            os.close(own)
+def _clone(birth: Birth, cgroup_fd: int | None) -> Born:
+    pid, pidfd = process.clone3(_flags(birth), cgroup_fd=cgroup_fd)
+    if pid == 0:
+        steps.run(birth)
     return Born(pid, pidfd)
 
 
@@ -213,16 +203,33 @@ def _clone_by_detour(
     return Born(process.pidfd_pid(received[0]), received[0])
 
 
-def _set_up(
-    birth: Birth, born: Born, namespaces: NamespacePlan | None, manager: Manager | None
-) -> None:
-    if namespaces is not None and namespaces.new & ns.CLONE_NEWUSER:
+def _set_up(birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager) -> None:
+    if namespaces.new & ns.CLONE_NEWUSER:
         ns.write_id_map(born.pid, "uid", namespaces.uid_map)
         ns.write_id_map(born.pid, "gid", namespaces.gid_map)
-    if manager is not None:
-        manager.add(born.pid)
-    if birth.process.oom_score_adj is not None:
-        _write(f"/proc/{born.pid}/oom_score_adj", b"%d" % birth.process.oom_score_adj)
+    plan = birth.process
+    if plan.affinity_initial is not None:
+        _set_affinity(born.pid, plan.affinity_initial, "initial")
+    manager.add(born.pid)
+    if plan.affinity_final is not None:
+        _set_affinity(born.pid, plan.affinity_final, "final")
+    if plan.scheduler is not None:
+        try:
+            plan.scheduler.apply(born.pid)
+        except OSError as err:
+            raise StartFailed(f"error setting scheduler: {os.strerror(err.errno or 0)}") from err
+    if plan.io_priority is not None:
+        scheduling.ioprio_set(born.pid, *plan.io_priority)
+    if plan.oom_score_adj is not None:
+        _write(f"/proc/{born.pid}/oom_score_adj", b"%d" % plan.oom_score_adj)
+
+
+def _set_affinity(pid: int, cpus: frozenset[int], which: str) -> None:
+    try:
+        os.sched_setaffinity(pid, cpus)
+    except OSError as err:
+        text = f"error setting {which} CPU affinity {sorted(cpus)}: {err.strerror}"
+        raise StartFailed(text) from err
 
 
 def _write(path: str, data: bytes) -> None:

@@ -1,31 +1,32 @@
-"""A container's life: create, start, kill, exec, pause, resume, update, delete."""
+"""A container's life after its creation: start, kill, exec, pause, resume, update, delete.
 
-# ruff: noqa: SLF001  of this module's own class
+Whatever changes a container holds its folder's lock, so that commands at the same time come one
+after the other; hooks run without it, as they may call commands themselves.
+"""
+
 # ruff: noqa: A001  id is runc's word
 
 from __future__ import annotations
 
-import _socket
 import errno
-import json
 import os
-import time
 
 from sampan import cgroups
-from sampan.errors import FailedPrecondition, InvalidArgument, NotFound, SampanError, Unimplemented
-from sampan.linux import fds, process
-from sampan.linux import mounts as mnt
+from sampan.errors import FailedPrecondition, NotFound, SampanError
 from sampan.linux import namespaces as ns
+from sampan.linux import process
+from sampan.model.runtime.document import dumps
+from sampan.model.runtime.hooks import Hook
 from sampan.model.runtime.process import Process
-from sampan.model.runtime.resources import DeviceRule, Resources
-from sampan.model.runtime.spec import Spec, read_spec
-from sampan.oci import Child, StartFailed, State
-from sampan.oci.birth import Birth, Born, bear
+from sampan.model.runtime.resources import Resources
+from sampan.model.runtime.spec import Spec, parse_spec
+from sampan.oci import Child, State, log
+from sampan.oci.birth import Birth, bear
+from sampan.oci.delivery import deliver
 from sampan.oci.hooks import run_hooks
-from sampan.oci.plan.namespaces import NamespacePlan, plan_namespaces
+from sampan.oci.plan.namespaces import NamespacePlan
 from sampan.oci.plan.process import plan_process
-from sampan.oci.plan.sysctl import plan_sysctls
-from sampan.oci.rootfs.plan import RootfsPlan, plan_rootfs
+from sampan.oci.plan.scheduling import plan_affinity
 from sampan.oci.statefile import StateFolder, list_ids
 
 TYPE_CHECKING = False
@@ -33,18 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["Container", "create", "list_containers", "load"]
+__all__ = ["Container", "list_containers", "load"]
 
 _SIGKILL = 9
 _KILL_TIMEOUT_S = 10.0
-_DEFAULT_DEVICES = (
-    (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, None), (10, 200),
-)  # fmt: skip
-_TYPES = {
-    "pid": ns.CLONE_NEWPID, "network": ns.CLONE_NEWNET, "mount": ns.CLONE_NEWNS,
-    "ipc": ns.CLONE_NEWIPC, "uts": ns.CLONE_NEWUTS, "user": ns.CLONE_NEWUSER,
-    "cgroup": ns.CLONE_NEWCGROUP, "time": ns.CLONE_NEWTIME,
-}  # fmt: skip
+_UNMADE_TIMEOUT_S = 1.0
 
 
 class Container:
@@ -63,6 +57,7 @@ class Container:
         self.modules: list[str] | None = None
         """sys.modules of the child just before its execve, with `debug_modules`."""
         self._manager: cgroups.Manager | None = None
+        self._spec: Spec | None = None
 
     @property
     def root(self) -> str:
@@ -72,7 +67,9 @@ class Container:
     @property
     def spec(self) -> Spec:
         """config.json as it was at create."""
-        return Spec.from_json(self._document["config"])
+        if self._spec is None:
+            self._spec = parse_spec(self._folder.read_config())
+        return self._spec
 
     @property
     def cgroup(self) -> cgroups.Manager:
@@ -98,10 +95,10 @@ class Container:
 
     def status(self) -> str:
         """Return creating, created, running, paused or stopped."""
-        if not self.pid:
-            return "creating" if self._document.get("creating") else "stopped"
-        if not _alive(self.pid, self._document["start_time"]):
+        if not self.pid or not _alive(self.pid, self._document["start_time"]):
             return "stopped"
+        if self._document.get("creating"):
+            return "creating"
         if self.cgroup.frozen():
             return "paused"
         return "created" if os.path.exists(self._folder.fifo) else "running"
@@ -110,12 +107,12 @@ class Container:
         """Return what `state` prints."""
         status = self.status()
         return State(
-            oci_version=self._document["config"].get("ociVersion", "1.0.2"),
+            oci_version=self._document["ociVersion"],
             id=self.id,
             status=status,
             pid=0 if status == "stopped" else self.pid,
             bundle=self.bundle,
-            annotations=self._document["config"].get("annotations") or {},
+            annotations=self._document["annotations"],
             created=self._document["created"],
         )
 
@@ -125,9 +122,16 @@ class Container:
         Raises:
           FailedPrecondition: it was started before, or has ended.
         """
+        with self._folder:
+            self._start()
+        self._run_hooks("poststart", "running")
+
+    def _start(self) -> None:
         status = self.status()
         if status == "stopped":
             raise FailedPrecondition("cannot start a container that has stopped")
+        if status == "creating":
+            raise FailedPrecondition("cannot start a container whose creation was not completed")
         if status != "created":
             raise FailedPrecondition("cannot start an already running container")
         try:
@@ -141,9 +145,6 @@ class Container:
             os.write(fifo, b"0")
         finally:
             os.close(fifo)
-        hooks = self.spec.hooks
-        if hooks is not None and hooks.poststart:
-            run_hooks("poststart", hooks.poststart, self._hook_state("running"))
 
     def kill(self, signal: int, *, all: bool = False) -> None:
         """Send a signal to init, or to every process of the container.
@@ -151,9 +152,12 @@ class Container:
         Raises:
           FailedPrecondition: `container not running`.
         """
+        with self._folder:
+            self._kill(signal, all=all)
+
+    def _kill(self, signal: int, *, all: bool) -> None:
         status = self.status()
-        own_pid_ns = bool(self._document["namespaces"] & ns.CLONE_NEWPID)
-        if all or (signal == _SIGKILL and not own_pid_ns):
+        if all or (signal == _SIGKILL and not self._document["own_pids"]):
             self._signal_all(signal)
             return
         if status == "stopped":
@@ -178,21 +182,24 @@ class Container:
 
     def pause(self) -> None:
         """Freeze every process."""
-        if self.status() not in ("running", "created"):
-            raise FailedPrecondition("container not running or created: " + self.status())
-        self.cgroup.freeze()
+        with self._folder:
+            if self.status() not in ("running", "created"):
+                raise FailedPrecondition("container not running or created: " + self.status())
+            self.cgroup.freeze()
 
     def resume(self) -> None:
         """Let every process go on."""
-        if self.status() != "paused":
-            raise FailedPrecondition("container not paused")
-        self.cgroup.thaw()
+        with self._folder:
+            if self.status() != "paused":
+                raise FailedPrecondition("container not paused")
+            self.cgroup.thaw()
 
     def update(self, resources: Resources) -> None:
         """Change limits; what is None stays as it is."""
-        if self.status() == "stopped":
-            raise FailedPrecondition("container not running")
-        self.cgroup.apply(resources)
+        with self._folder:
+            if self.status() == "stopped":
+                raise FailedPrecondition("container not running")
+            self.cgroup.apply(resources)
 
     def stats(self) -> dict[str, Any]:
         """Return what the cgroups count, section -> key -> number."""
@@ -211,9 +218,14 @@ class Container:
         preserve_fds: int = 0,
         ignore_paused: bool = False,
         pid_file: str | None = None,
+        pidfd_socket: str | None = None,
+        cgroup: str = "",
         debug_modules: bool = False,
     ) -> Child:
         """Execute one more process; it runs when this returns, as a child of the caller.
+
+        With `ignore_paused` it may be frozen at once. `cgroup` is one below the container's that
+        exists, `[CONTROLLER:]PATH`. Everything else is as for `create`.
 
         Raises:
           StartFailed: it could not be executed.
@@ -225,32 +237,61 @@ class Container:
         if status == "paused" and not ignore_paused:
             raise FailedPrecondition("cannot exec in a paused container")
         linux = self.spec.linux
-        seccomp = linux.seccomp if linux is not None else None
-        plan = plan_process(wanted, seccomp, os.path.dirname(self.root))
+        plan = plan_process(wanted, linux, os.path.dirname(self.root))
+        affinity = wanted.exec_cpu_affinity
+        if affinity is None and self.spec.process is not None:
+            affinity = self.spec.process.exec_cpu_affinity
+        plan.affinity_initial, plan.affinity_final = plan_affinity(affinity)
+        manager = self._exec_cgroup(cgroup)
         birth = Birth(plan, stdio)
         birth.passed_fds = list(range(3, 3 + preserve_fds))
         birth.debug_modules = debug_modules
         joined = self._document["namespaces"]
         birth.target_flags = joined & ~ns.CLONE_NEWPID
         birth.namespaces_have_user = bool(joined & ns.CLONE_NEWUSER)
-        pid_namespace = -1
+        namespaces = NamespacePlan()
         birth.target_pidfd = process.pidfd_open(self.pid)
         try:
             if joined & ns.CLONE_NEWPID:
-                pid_namespace = ns.open_namespace(self.pid, "pid")
+                namespaces.pid_fd = ns.open_namespace(self.pid, "pid")
             if not birth.target_flags:
                 os.close(birth.target_pidfd)
                 birth.target_pidfd = -1
-            born = bear(birth, None, self.cgroup, pid_namespace=pid_namespace)
+            born = bear(birth, namespaces, manager)
         finally:
-            for fd in (birth.target_pidfd, pid_namespace):
-                if fd >= 0:
-                    os.close(fd)
+            namespaces.close()
+            if birth.target_pidfd >= 0:
+                os.close(birth.target_pidfd)
         self.modules = born.modules
-        _deliver(born, plan, console_socket, self)
-        if pid_file is not None:
-            _write_pid_file(pid_file, born.pid)
+        deliver(
+            born,
+            plan,
+            console_socket=console_socket,
+            pidfd_socket=pidfd_socket,
+            pid_file=pid_file,
+            kind="setns",
+            state=self.hook_state(status),
+        )
         return Child(born.pid, born.pidfd, born.console)
+
+    def _exec_cgroup(self, where: str) -> cgroups.Manager:
+        """Return the cgroup `[CONTROLLER:]PATH` below ours; with a controller, only there."""
+        if not where:
+            return self.cgroup
+        controllers, colon, path = where.rpartition(":")
+        below = self.cgroup.child(path) if path.strip("/") else self.cgroup
+        if not colon:
+            paths = below.to_state()
+        else:
+            paths = self.cgroup.to_state()
+            for name in controllers.split(","):
+                if name not in paths:
+                    raise FailedPrecondition(f"unknown controller {name} in exec --cgroup {where}")
+                paths[name] = below.to_state()[name]
+        for path in paths.values():
+            if not os.path.isdir(path):
+                raise NotFound(f"exec --cgroup {where}: no cgroup {path}")
+        return cgroups.Manager.from_state(paths)
 
     def delete(self, *, force: bool = False) -> None:
         """Remove a stopped container, or with `force` kill it first; poststop hooks run.
@@ -258,6 +299,19 @@ class Container:
         Raises:
           FailedPrecondition: it runs, and `force` was not given.
         """
+        if force and self._document.get("creating"):
+            self._kill_init()  # whoever is creating it may never give the lock back otherwise
+        with self._folder:
+            self._refresh()
+            self._delete(force=force)
+        self._run_hooks("poststop", "stopped")
+
+    def _refresh(self) -> None:
+        """Read again what may have been written while we waited for the lock."""
+        self._document = self._folder.read()
+        self.pid = self._document["pid"]
+
+    def _delete(self, *, force: bool) -> None:
         status = self.status()
         if status != "stopped":
             if not force and status != "created":
@@ -265,13 +319,25 @@ class Container:
                     f"cannot delete container {self.id} that is not stopped: {status}"
                 )
             self._end_init()
-        self.cgroup.kill_all(timeout_s=_KILL_TIMEOUT_S)
-        self.cgroup.delete()
-        hooks = self.spec.hooks
-        state = self._hook_state("stopped")
+        if self.pid:
+            self.cgroup.kill_all(timeout_s=_KILL_TIMEOUT_S)
+            self.cgroup.delete()
+        else:
+            # It died before init went on: the cgroup may even be somebody else's, who is killed
+            # by nobody; a child of that create ends by itself.
+            try:
+                self.cgroup.delete(_UNMADE_TIMEOUT_S)
+            except SampanError as err:
+                log.warning(f"left behind: {err}")
         self._folder.remove()
-        if hooks is not None and hooks.poststop:
-            run_hooks("poststop", hooks.poststop, state, go_on=True)
+
+    def _kill_init(self) -> None:
+        if not self.pid or not _alive(self.pid, self._document["start_time"]):
+            return
+        try:
+            os.kill(self.pid, _SIGKILL)
+        except ProcessLookupError:
+            return
 
     def _end_init(self) -> None:
         try:
@@ -288,160 +354,27 @@ class Container:
         finally:
             os.close(pidfd)
 
-    def _hook_state(self, status: str) -> bytes:
-        document = {
-            "ociVersion": self._document["config"].get("ociVersion", "1.0.2"),
+    def _run_hooks(self, name: str, status: str) -> None:
+        """Run the hooks that state.json keeps: those for after the creation."""
+        kept = self._document["hooks"].get(name)
+        if not kept:
+            return
+        hooks = [Hook.from_json(hook) for hook in kept]
+        state = dumps(self.hook_state(status)).encode()
+        run_hooks(name, hooks, state, go_on=name == "poststop")
+
+    def hook_state(self, status: str) -> dict[str, object]:
+        """Return the state as hooks and seccomp agents get it."""
+        document: dict[str, object] = {
+            "ociVersion": self._document["ociVersion"],
             "id": self.id,
             "status": status,
             "pid": self.pid if status != "stopped" else 0,
             "bundle": self.bundle,
-            "annotations": self._document["config"].get("annotations") or {},
         }
-        return json.dumps(document).encode()
-
-
-def create(
-    *,
-    root: str,
-    id: str,
-    bundle: str,
-    spec: Spec | None = None,
-    stdio: tuple[int, int, int] = (0, 1, 2),
-    console_socket: str | int | None = None,
-    pid_file: str | None = None,
-    no_pivot: bool = False,
-    no_new_keyring: bool = False,
-    systemd_cgroup: bool = False,
-    preserve_fds: int = 0,
-    listen_fds: int = 0,
-    debug_modules: bool = False,
-) -> Container:
-    """Make a container from a bundle up to the moment before its program runs.
-
-    Args:
-      root: Folder of all containers' states.
-      id: Its name, unique below `root`.
-      bundle: Folder of config.json; relative paths in it count from here.
-      spec: config.json, when the caller has it already.
-      stdio: Borrowed fds for 0, 1 and 2; unused with a terminal.
-      console_socket: Where the terminal's master goes: a path, or a connected socket's fd.
-      pid_file: Gets init's pid, written whole.
-      no_pivot: MS_MOVE instead of pivot_root, for a root on an initramfs.
-      no_new_keyring: Keep the caller's session keyring.
-      systemd_cgroup: Ask systemd for the cgroup.
-      preserve_fds: How many fds from 3 (after `listen_fds`) on the program gets.
-      listen_fds: How many fds of socket activation stand before those.
-      debug_modules: Have the child report its sys.modules, in `Container.modules`.
-
-    Raises:
-      AlreadyExists, InvalidArgument, StartFailed: as the front door says. Nothing is left behind.
-    """
-    bundle = os.path.realpath(bundle)
-    if spec is None:
-        spec = read_spec(f"{bundle}/config.json")
-    if spec.process is None or spec.linux is None:
-        raise InvalidArgument("config.json has no process, or no linux section")
-    if systemd_cgroup:
-        raise Unimplemented("the systemd cgroup driver is not supported yet")
-    if spec.process.terminal and console_socket is None and stdio == (-1, -1, -1):
-        raise InvalidArgument("cannot allocate tty without a console socket")
-    _refuse_unsupported(spec)
-    folder = StateFolder.make(root, id)
-    namespaces: NamespacePlan | None = None
-    rootfs: RootfsPlan | None = None
-    manager: cgroups.Manager | None = None
-    try:
-        plan = plan_process(spec.process, spec.linux.seccomp, root)
-        namespaces = plan_namespaces(spec.linux)
-        rootfs = plan_rootfs(spec, bundle, in_user_ns=namespaces.has_user, no_pivot=no_pivot)
-        manager = _make_cgroup(spec, id)
-        birth = Birth(plan, stdio)
-        _fill(birth, spec, namespaces, rootfs, id, no_new_keyring=no_new_keyring)
-        birth.passed_fds = list(range(3, 3 + listen_fds + preserve_fds))
-        birth.debug_modules = debug_modules
-        _plan_cgroup_mounts(rootfs, manager)
-        document = _document(spec, id, bundle, manager)
-        folder.write(document)
-        birth.fifo_fd = folder.make_fifo()
-        container = Container(folder, document)
-        born = _bear(birth, namespaces, manager, container, spec)
-        try:
-            container.pidfd, container.modules = born.pidfd, born.modules
-            _deliver(born, plan, console_socket, container)
-            container.console = born.console
-            if pid_file is not None:
-                _write_pid_file(pid_file, born.pid)
-        except BaseException:
-            container._end_init()
-            os.waitid(os.P_PIDFD, born.pidfd, os.WEXITED)
-            container.close()
-            raise
-    except BaseException:
-        _undo(folder, manager)
-        raise
-    finally:
-        if namespaces is not None:
-            namespaces.close()
-        if rootfs is not None:
-            rootfs.close()
-    folder.unlock()
-    return container
-
-
-def _refuse_unsupported(spec: Spec) -> None:
-    """Say clearly what is asked and not there yet; nothing is skipped in silence."""
-    process_, linux, hooks = spec.process, spec.linux, spec.hooks
-    assert process_ is not None  # noqa: S101
-    assert linux is not None  # noqa: S101
-    asked = {
-        "hooks.createContainer": hooks is not None and hooks.create_container,
-        "hooks.startContainer": hooks is not None and hooks.start_container,
-        "process.scheduler": process_.scheduler,
-        "process.execCPUAffinity": process_.exec_cpu_affinity,
-        "linux.personality": linux.personality,
-        "linux.memoryPolicy": linux.memory_policy,
-        "linux.intelRdt": linux.intel_rdt,
-        "linux.netDevices": linux.net_devices,
-        "linux.mountLabel": linux.mount_label,
-    }
-    for name, value in asked.items():
-        if value:
-            raise Unimplemented(f"config.json asks for {name}, which is not supported yet")
-
-
-def _bear(
-    birth: Birth,
-    namespaces: NamespacePlan,
-    manager: cgroups.Manager,
-    container: Container,
-    spec: Spec,
-) -> Born:
-    def remember(pid: int) -> None:
-        container.pid = pid
-        container._document["pid"] = pid
-        container._document["start_time"] = process.start_time_ticks(pid)
-        container._document.pop("creating", None)
-        container._folder.write(container._document)
-
-    def hooks(pid: int) -> None:
-        if spec.hooks is not None:
-            state = container._hook_state("creating")
-            run_hooks("prestart", spec.hooks.prestart, state)
-            run_hooks("createRuntime", spec.hooks.create_runtime, state)
-
-    try:
-        return bear(
-            birth,
-            namespaces,
-            manager,
-            pid_namespace=namespaces.pid_fd,
-            on_born=remember,
-            hooks=hooks,
-        )
-    except OSError as err:
-        raise StartFailed(f"unable to start container process: {err.strerror}") from err
-    finally:
-        os.close(birth.fifo_fd)
+        if self._document["annotations"]:
+            document["annotations"] = self._document["annotations"]
+        return document
 
 
 def load(root: str, id: str) -> Container:
@@ -463,149 +396,6 @@ def list_containers(root: str) -> Sequence[Container]:
         except NotFound:
             continue
     return found
-
-
-def _fill(
-    birth: Birth,
-    spec: Spec,
-    namespaces: NamespacePlan,
-    rootfs: RootfsPlan,
-    id: str,
-    *,
-    no_new_keyring: bool,
-) -> None:
-    linux = spec.linux
-    assert linux is not None  # noqa: S101  create has checked
-    birth.new_flags = namespaces.new
-    birth.joins = namespaces.joins
-    birth.namespaces_have_user = namespaces.has_user
-    if namespaces.new & ns.CLONE_NEWNS:
-        birth.rootfs = rootfs
-    else:
-        raise InvalidArgument("containers without a mount namespace of their own are not supported")
-    kinds = {n.type for n in linux.namespaces}
-    if spec.hostname:
-        if "uts" not in kinds:
-            raise InvalidArgument("unable to set hostname without a private UTS namespace")
-        birth.hostname = os.fsencode(spec.hostname)
-    birth.domainname = os.fsencode(spec.domainname)
-    birth.sysctls = plan_sysctls(linux)
-    birth.keyring = "" if no_new_keyring else f"_ses.{id}"
-    birth.asks_hooks = spec.hooks is not None
-
-
-def _with_default_devices(resources: Resources) -> Resources:
-    """Add the rules without which no container works; they come last, so that they win.
-
-    Source: runtime-spec config-linux.md#default-devices; runc adds making any node, and terminals.
-    """
-    if not resources.devices:
-        return resources
-    rules = [DeviceRule(allow=True, type=kind, access="m") for kind in ("c", "b")]
-    for major, minor in _DEFAULT_DEVICES:
-        rule = DeviceRule(allow=True, type="c", major=major, minor=minor, access="rwm")
-        rules.append(rule)
-    return resources.replace(devices=(*resources.devices, *rules))
-
-
-def _make_cgroup(spec: Spec, id: str) -> cgroups.Manager:
-    assert spec.linux is not None  # noqa: S101
-    manager = cgroups.Manager(spec.linux.cgroups_path or id)
-    manager.create()
-    try:
-        manager.apply(_with_default_devices(spec.linux.resources or Resources()))
-    except BaseException:
-        manager.delete()
-        raise
-    return manager
-
-
-def _plan_cgroup_mounts(rootfs: RootfsPlan, manager: cgroups.Manager) -> None:
-    """Open the container's own cgroup in each hierarchy, for a mount of type cgroup to show."""
-    if not any(mount.fstype in ("cgroup", "cgroup2") for mount in rootfs.mounts):
-        return
-    controllers: dict[str, list[str]] = {}
-    for name, path in manager.paths.items():
-        if name != "unified":
-            controllers.setdefault(path, []).append(name.removeprefix("name="))
-    for path, names in controllers.items():
-        merged = ",".join(names)
-        tree = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
-        rootfs.cgroup_mounts.append((os.fsencode(merged), tree))
-        if len(names) > 1:
-            links = [(os.fsencode(name), os.fsencode(merged)) for name in names]
-            rootfs.cgroup_links.extend(links)
-    if not controllers:
-        path = manager.paths["unified"]
-        rootfs.cgroup_v2 = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
-
-
-def _document(spec: Spec, id: str, bundle: str, manager: cgroups.Manager) -> dict[str, Any]:
-    assert spec.linux is not None  # noqa: S101
-    flags = 0
-    for namespace in spec.linux.namespaces:
-        flags |= _TYPES[namespace.type]
-    now = time.time_ns()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
-    return {
-        "id": id,
-        "bundle": bundle,
-        "pid": 0,
-        "creating": True,
-        "start_time": 0,
-        "created": f"{stamp}.{now % 10**9:09d}Z",
-        "namespaces": flags,
-        "cgroup": manager.to_state(),
-        "config": spec.to_json(),
-    }
-
-
-def _deliver(born: Born, plan: Any, console_socket: str | int | None, container: Container) -> None:
-    """Send the terminal's master and the seccomp listener where they belong."""
-    if born.console >= 0 and console_socket is not None:
-        _send_fd(console_socket, b"/dev/ptmx", born.console)
-        os.close(born.console)
-        born.console = -1
-    if born.listener >= 0:
-        document = {
-            "ociVersion": "1.0.2",
-            "fds": ["seccompFd"],
-            "pid": born.pid,
-            "metadata": plan.seccomp.listener_metadata,
-            "state": json.loads(container._hook_state("creating")),
-        }
-        _send_fd(plan.seccomp.listener_path, json.dumps(document).encode(), born.listener)
-        os.close(born.listener)
-        born.listener = -1
-
-
-def _send_fd(target: str | int, data: bytes, fd: int) -> None:
-    if isinstance(target, int):
-        sock = _socket.socket(fileno=os.dup(target))
-    else:
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        fds.unix_connect(sock, target)
-    try:
-        fds.send_fds(sock, data, [fd])
-    finally:
-        sock.close()
-
-
-def _write_pid_file(path: str, pid: int) -> None:
-    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}"
-    with open(temporary, "wb") as file:  # a codec may be an import, after a fork
-        file.write(b"%d" % pid)
-    os.rename(temporary, path)
-
-
-def _undo(folder: StateFolder, manager: cgroups.Manager | None) -> None:
-    if manager is not None:
-        try:
-            manager.kill_all(timeout_s=_KILL_TIMEOUT_S)
-            manager.delete()
-        except SampanError:
-            return  # what is left is found and removed by `delete --force`
-    folder.remove()
 
 
 def _alive(pid: int, start_time: int) -> bool:

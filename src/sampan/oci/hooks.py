@@ -12,8 +12,6 @@ imports or looks anything up, as two kinds run in the container's init.
 Source: runtime-spec config.md#posix-platform-hooks.
 """
 
-# ruff: noqa: SIM105  contextlib is slow to import
-
 from __future__ import annotations
 
 import errno

@@ -12,13 +12,9 @@ import sys
 import time
 
 from sampan import __version__
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import SampanError
 from sampan.model.runtime.document import dumps
 from sampan.oci import StartFailed, arguments, commands, log
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["main"]
 
@@ -62,17 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         if flags.has("version"):
             return _version()
         command = flags.rest[0] if flags.rest else "help"
-        return _command(command)(flags, rest)
+        if flags.has("criu"):
+            log.warning("--criu is ignored: criu is found by PATH")
+        return commands.find(command)(flags, rest)
     except (SampanError, OSError) as err:
         return _fail(sink, command, err)
-
-
-def _command(name: str) -> Callable[[arguments.Flags, list[str]], int]:
-
-    found = commands.COMMANDS.get(name)
-    if found is None:
-        raise InvalidArgument(f"No help topic for '{name}'")
-    return found
 
 
 def _version() -> int:

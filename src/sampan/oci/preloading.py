@@ -1,16 +1,21 @@
-"""Imports all that this room may ever need, for processes that refuse imports after a fork."""
+"""Importing this imports all that the room may ever need: for a zygote's preload list."""
 
 from __future__ import annotations
 
 from sampan import cgroups
+from sampan.oci import commands
 
 __all__ = ["load_all"]
 
-_MODULES = ("container", "birth", "hooks", "seccomp", "features")
+_MODULES = ("container", "creation", "birth", "hooks", "seccomp", "features")
 
 
 def load_all() -> None:
     """Load all of it, libseccomp's binding and the cgroup controllers included."""
     for name in _MODULES:
         __import__(f"sampan.oci.{name}")
+    commands.load_all()
     cgroups.preload()
+
+
+load_all()

@@ -227,7 +227,9 @@ class Connection:
             self._writer.write(data)
             await self._writer.drain()
         except OSError as err:
-            raise Unavailable(f"ttrpc: the peer has hung up: {err.strerror}") from err
+            why = f"ttrpc: the peer has hung up: {err}"
+            self._end(why)
+            raise Unavailable(why) from err
 
     def forget(self, number: int) -> None:
         """Drop what still comes for a stream."""
@@ -350,12 +352,16 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         frames = FrameReader()
         async with asyncio.TaskGroup() as calls:
-            while data := await reader.read(64 << 10):
-                for frame in frames.feed(data):
-                    if frame.type == REQUEST:
-                        calls.create_task(self._call(frame, writer))
-                # The next read waits until the peer has taken its answers.
-                await writer.drain()
+            # Caught here, inside: what leaves a group comes out as an ExceptionGroup.
+            try:
+                while data := await reader.read(64 << 10):
+                    for frame in frames.feed(data):
+                        if frame.type == REQUEST:
+                            calls.create_task(self._call(frame, writer))
+                    # The next read waits until the peer has taken its answers.
+                    await writer.drain()
+            except (OSError, DecodeError) as err:
+                log.debug("ttrpc: connection lost: %s", err)
 
     async def _call(self, frame: Frame, writer: asyncio.StreamWriter) -> None:
         try:

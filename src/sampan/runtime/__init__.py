@@ -9,12 +9,14 @@
 What lies on disk, so that another process or a later start finds it again:
 
     <state>/                                                0711
-      io.containerd.runtime.v2.task/<namespace>/<id>/       0700, the bundle
+      io.containerd.runtime.v2.task/<namespace>/<id>/       0700, the bundle, locked by flock
         config.json          the OCI spec
+        runtime              the runtime's name
+        options              containerd.runc.v1.Options, encoded, if any were given
         address              socket of the shim
-        shim.pid             and its pid
-        shim-binary-path     only of foreign shims
-        owner                the shim's own start time, against reused pids
+        shim.pid             its pid and start time, against reused pids
+        shim-binary-path     only of foreign shims, as are log, grpc-address, task-version
+        exit                 once its shim has died: how the task ended
       s/<hash>               sockets of shims, 0700
 
 The hot path costs one fork by the zygote and two calls over a socket pair: Create and Start.
@@ -32,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sampan.model.mounts import Mount
 from sampan.model.opaque import Opaque
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Exit",
     "LocalTasks",
+    "Pid",
     "ProcessState",
     "Shims",
     "Status",
@@ -98,6 +101,17 @@ class ProcessState:
     bundle: str = ""
 
 
+class Pid(int):
+    """A process of a container: a number, and what the shim knows of it, such as its exec id."""
+
+    info: Opaque | None
+
+    def __new__(cls, pid: int, info: Opaque | None = None) -> Self:
+        made = super().__new__(cls, pid)
+        made.info = info
+        return made
+
+
 class Tasks(Protocol):
     """The tasks of the namespace of the request. Empty `exec_id` means init.
 
@@ -114,6 +128,7 @@ class Tasks(Protocol):
         runtime: str = "",
         stdio: Stdio = ...,
         options: Opaque | None = None,
+        checkpoint: str = "",
         owner_fd: int = -1,
     ) -> int:
         """Make the task, not yet running; return the pid of its init.
@@ -125,6 +140,7 @@ class Tasks(Protocol):
           runtime: Name of the shim; empty is ours.
           stdio: Of init.
           options: For the shim.
+          checkpoint: Folder of images to restore from.
           owner_fd: Borrowed; when it becomes readable, the shim ends the task. In process only.
 
         Raises:
@@ -158,7 +174,7 @@ class Tasks(Protocol):
 
     async def resume(self, id: str) -> None: ...
 
-    async def pids(self, id: str) -> Sequence[int]: ...
+    async def pids(self, id: str) -> Sequence[Pid]: ...
 
     async def stats(self, id: str) -> Opaque: ...
 

@@ -44,7 +44,7 @@ class Lock:
         """Lock the folder, waiting for at most `timeout_s`.
 
         Raises:
-          FileNotFoundError: there is no such folder.
+          FileNotFoundError: there is no such folder, or it was replaced while we waited.
           Unavailable: somebody else holds it.
         """
         until_s = time.monotonic() + timeout_s
@@ -52,6 +52,7 @@ class Lock:
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _check_same(fd, folder)
                 break
             except BlockingIOError:
                 if time.monotonic() < until_s:
@@ -82,6 +83,11 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _check_same(fd: int, folder: Path) -> None:
+    if not os.path.samestat(os.fstat(fd), os.stat(folder)):
+        raise FileNotFoundError(errno.ENOENT, "replaced meanwhile", os.fspath(folder))
 
 
 class Bundle:
@@ -208,8 +214,8 @@ def bundles(state: Path, namespace: str | None = None) -> Iterator[Bundle]:
     top = state / TASKS
     names = [namespace] if namespace is not None else _names(top)
     for each in names:
-        for id in _names(top / each):
-            yield Bundle(state, each, id)
+        for name in _names(top / each):
+            yield Bundle(state, each, name)
 
 
 def sweep(state: Path) -> None:

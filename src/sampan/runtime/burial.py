@@ -1,6 +1,6 @@
-"""The end of a task whose shim died, or hangs: killed, unmounted, noted, by whoever comes first.
+"""The end of a task whose shim died, or hangs: killed, unmounted, noted by who comes first.
 
-    lock the bundle ─ is its shim alive after all? ─ kill the shim ─ clean up ─ write `exit` ─ unlock
+    lock the bundle ─ is its shim alive? ─ kill the shim ─ clean up ─ write `exit` ─ unlock
 
 The clean-up is a worker of the zygote: it kills by cgroup, deletes the OCI runtime's state and
 unmounts. A foreign shim's own binary does it (`delete` of the start protocol). The bundle stays,
@@ -32,7 +32,7 @@ from sampan.runtime.foreign import PATH_FILE, delete_command
 if TYPE_CHECKING:
     from sampan.zygote import Zygote
 
-__all__ = ["KILLED", "Burial", "bury", "clean_up", "grave"]
+__all__ = ["KILLED", "Burial", "bury", "clean_up", "grave", "start_time"]
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +118,8 @@ def clean_up(bundle: Bundle, zygote: Callable[[], Zygote], state: Path) -> None:
         with zygote().fork(CLEANUP, payload) as worker:
             if status := worker.wait(_CLEANUP_S):
                 raise Unavailable(f"worker {CLEANUP} ended with status {status}")
-    except (SampanError, TimeoutError) as err:
-        log.error("clean-up failed: container=%s: %s", bundle.id, err)
+    except (SampanError, TimeoutError):
+        log.exception("clean-up failed: container=%s", bundle.id)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(bundle.socket)
 

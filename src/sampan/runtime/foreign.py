@@ -105,9 +105,7 @@ async def start(bundle: Bundle, binary: str, *, publish: str, options: bytes = b
         "GOMAXPROCS": "2",
     }
     try:
-        done = await run(
-            argv, cwd=bundle.path, env=environment, stdin=options, timeout_s=_START_S
-        )
+        done = await run(argv, cwd=bundle.path, env=environment, stdin=options, timeout_s=_START_S)
     except (OSError, TimeoutError) as err:
         raise Unavailable(f"start shim {binary}: {err}") from err
     if done.returncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from sampan.errors import InvalidArgument
@@ -40,4 +41,6 @@ async def publishing(exchange: Exchange, path: str) -> Server:
 
     server = Server({_SERVICE: {"Forward": (ForwardRequest, forward)}})
     await server.listen(path)
+    # Forwarding needs write permission, whatever the umask was.
+    os.chmod(path, 0o660)
     return server

@@ -1,4 +1,4 @@
-"""Shims: starting them through the zygote, finding them again, and cleaning up behind dead ones.
+"""Shims: starting them through the zygote, and finding them again.
 
 The runtime listens for its shim before it is born, and hands it that listener and one end of a
 socket pair that is served at once: so nobody ever waits for a socket to appear.
@@ -6,25 +6,29 @@ socket pair that is served at once: so nobody ever waits for a socket to appear.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
-import signal
 import socket
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sampan.concurrency import to_thread
-from sampan.errors import DeadlineExceeded, SampanError, Unavailable, Unimplemented
+from sampan.errors import DeadlineExceeded, SampanError, Unavailable
 from sampan.linux.fds import unix_bind
 from sampan.rpc import aio
 from sampan.rpc.messages import task as pb
 from sampan.rpc.messages.wellknown import Empty
 from sampan.rpc.wire import Message
-from sampan.runtime.bundle import Bundle
+from sampan.runtime import foreign
+from sampan.runtime.bundle import Bundle, Lock
+from sampan.runtime.burial import Burial, bury, clean_up, start_time
 
 if TYPE_CHECKING:
+    import asyncio
+
     from sampan.zygote import Zygote
 
 __all__ = ["OURS", "Shim", "Shims"]
@@ -33,28 +37,45 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
 
-OURS = "io.containerd.sampan.v2"
-CLAIMED = ("", OURS, "io.containerd.runc.v2")
+OURS: Final = "io.containerd.sampan.v2"
+CLAIMED: Final = ("", OURS, "io.containerd.runc.v2")
 """Names that we answer with our own shim; every client asks for runc's by default."""
-WORKER = "sampan.shim.serve:worker"
-PRELOAD = ("sampan.oci", "sampan.shim.serve", "sampan.shim.cleanup")
-CLEANUP = "sampan.shim.cleanup:worker"
-_TASK = "containerd.task.v2.Task"
-_DEADLINE_S = 30.0
-_CLEANUP_S = 10.0
+WORKER: Final = "sampan.shim.serve:worker"
+PRELOAD: Final = ("sampan.oci", "sampan.shim.serve", "sampan.shim.cleanup")
+_TASK: Final = "containerd.task.v{}.Task"
+_DEADLINE_S: Final = 10.0
+_SHUTDOWN_S: Final = 3.0
+_CLEANUP_S: Final = 30.0
 
 
 class Shim:
     """A connection to the shim of a bundle."""
 
-    def __init__(self, bundle: Bundle, connection: aio.Connection) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        connection: aio.Connection,
+        *,
+        version: int = 2,
+        log: foreign.Log | None = None,
+    ) -> None:
         self.bundle = bundle
+        self.leaving = False
+        """Set before we hang up or shut it down: its end is no surprise then."""
         self._connection = connection
+        self._service = _TASK.format(version)
+        self._log = log
+        connection.closed.add_done_callback(self._closed)
 
     @property
     def alive(self) -> bool:
         """Whether the connection stands, which a dead shim's does not."""
         return not self._connection.closed.done()
+
+    @property
+    def gone(self) -> asyncio.Future[None]:
+        """Done when the connection has ended."""
+        return self._connection.closed
 
     async def call(
         self,
@@ -67,71 +88,137 @@ class Shim:
         """Call a method of the Task service.
 
         Raises:
-          SampanError: as the shim answered; Unavailable when it is gone.
+          SampanError: as the shim answered; Unavailable when it is gone; DeadlineExceeded.
         """
-        return await self._connection.call(_TASK, method, request, answer, timeout_s=timeout_s)
+        return await self._connection.call(
+            self._service, method, request, answer, timeout_s=timeout_s
+        )
 
     def close(self) -> None:
         """Hang up; the shim lives on."""
+        self.leaving = True
         self._connection.close()
+
+    def _closed(self, _: object) -> None:
+        if self._log is not None:
+            self._log.close()
 
 
 class Shims:
     """The shims below one state folder, as far as this process has spoken to them."""
 
     def __init__(
-        self, state: Path, *, publish: str = "", exec_oci: str = "", zygote: Zygote | None = None
+        self,
+        state: Path,
+        *,
+        publish: str = "",
+        exec_oci: str = "",
+        zygote: Zygote | None = None,
+        foreign_runtimes: Sequence[str] = (),
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+          state: The folder of `runtime`'s front door.
+          publish: ttrpc socket that shims send their events to; empty for none.
+          exec_oci: Binary that our shims exec in place of running containers in process.
+          zygote: Borrowed; without one we start our own.
+          foreign_runtimes: Names of ours that are left to the foreign binary all the same.
+        """
         self.state = state
         self.exec_oci = exec_oci
+        self.on_open: Callable[[Shim], None] | None = None
+        """Told of each connection, before anybody else sees it."""
+        self.closed = False
         self._publish = publish
         self._zygote = zygote
         self._given = zygote is not None
-        self._starting: asyncio.Task[Zygote] | None = None
+        self._starting = threading.Lock()
+        self._foreign = frozenset(foreign_runtimes)
         self._open: dict[Path, Shim] = {}
+        self._warming: asyncio.Task[Zygote] | None = None
 
     def warm(self) -> None:
         """Begin to start the zygote, so that it is ready when it is needed."""
-        if self._zygote is None and self._starting is None:
+        import asyncio
+
+        if self._warming is None:
             loop = asyncio.get_running_loop()
-            self._starting = loop.create_task(to_thread(_start_zygote), name="zygote")
+            self._warming = loop.create_task(self.zygote(), name="zygote")
 
     async def zygote(self) -> Zygote:
-        """Return the zygote, started if need be."""
-        if self._zygote is None:
-            self.warm()
-            assert self._starting is not None  # noqa: S101
-            try:
-                self._zygote = await asyncio.shield(self._starting)
-            finally:
-                if self._starting.done():
-                    self._starting = None
-        elif not self._zygote.alive():
-            await to_thread(self._zygote.restart)
-        return self._zygote
+        """Return the zygote, started if need be, and anew when it has died."""
+        if self._zygote is not None and self._zygote.alive():
+            return self._zygote
+        return await to_thread(self.zygote_blocking)
 
-    async def start(self, bundle: Bundle, runtime: str = "", *, owner_fd: int = -1) -> Shim:
+    def zygote_blocking(self) -> Zygote:
+        """Do the same from a thread; takes some 60 ms the first time."""
+        with self._starting:
+            if self._zygote is None:
+                from sampan.zygote import Zygote
+
+                self._zygote = Zygote.start(PRELOAD)
+            elif not self._zygote.alive():
+                self._zygote.restart()
+            return self._zygote
+
+    async def start(
+        self,
+        bundle: Bundle,
+        runtime: str = "",
+        *,
+        options: bytes = b"",
+        owner_fd: int = -1,
+    ) -> Shim:
         """Start a shim for a bundle.
 
+        Args:
+          bundle: Complete.
+          runtime: Name, or absolute path of a foreign shim; "" is ours.
+          options: An encoded Any, for a foreign shim's stdin.
+          owner_fd: Borrowed; when it becomes readable our shim ends its task.
+
         Raises:
-          Unimplemented: the runtime is not ours.
+          NotFound: the foreign runtime's binary is not installed.
           Unavailable: no shim could be started.
         """
-        if runtime not in CLAIMED:
-            # The seam for foreign shims: exec of containerd-shim-<name>-<version> with the start
-            # protocol of containerd, and `connect` to the address it prints.
-            raise Unimplemented(f"runtime {runtime} is not supported yet: use {OURS}")
+        if runtime in CLAIMED and runtime not in self._foreign:
+            shim = await self._start_ours(bundle, owner_fd)
+        else:
+            shim = await self._start_foreign(bundle, foreign.binary_of(runtime), options)
+        return self._opened(shim)
+
+    async def _start_ours(self, bundle: Bundle, owner_fd: int) -> Shim:
         zygote = await self.zygote()
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 await to_thread(self._fork, zygote, bundle, theirs, owner_fd)
-            connection = await aio.Connection.over(ours)
+            return Shim(bundle, await aio.Connection.over(ours))
         except BaseException:
             ours.close()
             raise
-        shim = Shim(bundle, connection)
-        self._open[bundle.path] = shim
+
+    async def _start_foreign(self, bundle: Bundle, binary: str, options: bytes) -> Shim:
+        reading = foreign.Log(bundle)
+        try:
+            started = await foreign.start(bundle, binary, publish=self._publish, options=options)
+            connection = await aio.connect(started.address)
+        except BaseException:
+            reading.close()
+            raise
+        shim = Shim(bundle, connection, version=started.version, log=reading)
+        try:
+            request = pb.ConnectRequest(id=bundle.id)
+            pid = (await shim.call("Connect", request, pb.ConnectResponse)).shim_pid
+        except SampanError as err:
+            log.debug("shim tells no pid: container=%s: %s", bundle.id, err)
+            pid = 0
+        # It may have written these itself, but without what tells pids apart.
+        bundle.write("shim.pid", f"{pid} {start_time(pid)}".encode())
+        bundle.write("task-version", b"%d" % started.version)
+        bundle.write("address", os.fsencode(started.address))
         return shim
 
     def _fork(
@@ -161,16 +248,16 @@ class Shims:
             }
             worker = zygote.fork(WORKER, json.dumps(values).encode(), fds, name="sampan-shim")
             with worker:
-                bundle.write("shim.pid", b"%d" % worker.pid)
+                # In this order: a bundle with an address can be both found and ended.
+                bundle.write("shim.pid", f"{worker.pid} {start_time(worker.pid)}".encode())
                 bundle.write("address", f"unix://{bundle.socket}".encode())
-                bundle.write("shim-start", _start_time(worker.pid).encode())
 
     async def connect(self, bundle: Bundle) -> Shim:
         """Return the live shim of a bundle.
 
         Raises:
           NotFound: there is no such task.
-          Unavailable: its shim is dead; `clean_up` what it left.
+          Unavailable: its shim is dead, or not yet born: `bury` tells which.
         """
         shim = self._open.get(bundle.path)
         if shim is not None and shim.alive:
@@ -178,9 +265,20 @@ class Shims:
         bundle.require()
         address = bundle.read("address")
         if not address:
-            raise Unavailable(f"task {bundle.id} has no shim: it was never finished")
-        shim = Shim(bundle, await aio.connect(address))
-        self._open[bundle.path] = shim
+            raise Unavailable(f"task {bundle.id} has no shim")
+        connection = await aio.connect(address)
+        there = self._open.get(bundle.path)
+        if there is not None and there.alive:
+            connection.close()
+            return there
+        version = int(bundle.read("task-version") or 2)
+        reading = foreign.Log(bundle) if bundle.read(foreign.PATH_FILE) else None
+        return self._opened(Shim(bundle, connection, version=version, log=reading))
+
+    def _opened(self, shim: Shim) -> Shim:
+        self._open[shim.bundle.path] = shim
+        if self.on_open is not None:
+            self.on_open(shim)
         return shim
 
     def forget(self, bundle: Bundle) -> None:
@@ -189,88 +287,73 @@ class Shims:
         if shim is not None:
             shim.close()
 
-    async def shut_down(self, bundle: Bundle) -> None:
-        """Ask the shim to exit, and remove the bundle."""
-        shim = self._open.get(bundle.path)
-        if shim is not None and shim.alive:
+    async def shut_down(self, bundle: Bundle, *, wait_s: float = 10.0) -> bool:
+        """Ask the shim, which has no task any more, to exit, and remove the bundle.
+
+        Returns:
+          Whether the bundle is gone; False when somebody holds its lock for longer than `wait_s`.
+        """
+        with Lock() as lock:
             try:
-                await shim.call("Shutdown", pb.ShutdownRequest(id=bundle.id), Empty, timeout_s=5)
-            except (Unavailable, DeadlineExceeded):
-                log.debug("shim hung up at shutdown: container=%s", bundle.id)
-        self.forget(bundle)
-        await to_thread(bundle.remove)
+                # Never waits but when another process is at the same bundle.
+                lock.take(bundle.path)
+            except FileNotFoundError:
+                return True
+            except Unavailable:
+                if not wait_s:
+                    return False
+                try:
+                    await to_thread(lock.take, bundle.path, wait_s)
+                except FileNotFoundError:
+                    return True
+            await self._end(bundle)
+            await to_thread(bundle.remove)
+        return True
+
+    async def _end(self, bundle: Bundle) -> None:
+        shim = self._open.pop(bundle.path, None)
+        if shim is None or not shim.alive:
+            return
+        shim.leaving = True
+        try:
+            request = pb.ShutdownRequest(id=bundle.id)
+            await shim.call("Shutdown", request, Empty, timeout_s=_SHUTDOWN_S)
+        except (Unavailable, DeadlineExceeded):
+            log.debug("shim hung up at shutdown: container=%s", bundle.id)
+        except SampanError as err:
+            log.warning("shutdown of a shim: container=%s: %s", bundle.id, err)
+        shim.close()
+
+    async def bury(self, bundle: Bundle, *, force: bool = False) -> Burial | None:
+        """See `burial.bury`; the connection is dropped."""
+        if force:
+            self.forget(bundle)
+        buried = await to_thread(self._bury, bundle, force)
+        if buried is not None:
+            self.forget(bundle)
+        return buried
+
+    def _bury(self, bundle: Bundle, force: bool) -> Burial | None:
+        return bury(bundle, self.zygote_blocking, self.state, force=force)
 
     async def clean_up(self, bundle: Bundle) -> None:
-        """End and remove everything of a task whose shim is dead or does not answer.
-
-        The work is the shim's own `delete`, in a fresh worker of the zygote: it kills by cgroup,
-        deletes the state of the OCI runtime and unmounts.
-        """
+        """End and remove everything of a task that was never finished; its lock is the caller's."""
         self.forget(bundle)
-        await to_thread(_kill_shim, bundle)
-        zygote = await self.zygote()
-        payload = json.dumps(
-            {
-                "namespace": bundle.namespace,
-                "id": bundle.id,
-                "bundle": os.fspath(bundle.path),
-                "oci_root": os.fspath(self.state / "oci" / bundle.namespace),
-            }
-        ).encode()
-        try:
-            await to_thread(_run_worker, zygote, CLEANUP, payload)
-        except (SampanError, TimeoutError) as err:
-            log.warning("clean-up failed: container=%s: %s", bundle.id, err)
+        await to_thread(clean_up, bundle, self.zygote_blocking, self.state)
         await to_thread(bundle.remove)
 
     async def close(self) -> None:
         """Hang up on all shims and end our zygote; shims and containers live on."""
+        self.closed = True
         for shim in list(self._open.values()):
             shim.close()
         self._open.clear()
-        if self._starting is not None:
-            self._zygote = await self._starting
-            self._starting = None
+        warming, self._warming = self._warming, None
+        if warming is not None:
+            try:
+                await warming
+            except (SampanError, OSError) as err:
+                log.debug("zygote was not started: %s", err)
         if self._zygote is not None and not self._given:
             await to_thread(self._zygote.close)
             self._zygote = None
-
-
-def _start_zygote() -> Zygote:
-    from sampan.zygote import Zygote
-
-    return Zygote.start(PRELOAD)
-
-
-def _run_worker(zygote: Zygote, target: str, payload: bytes) -> None:
-    with zygote.fork(target, payload) as worker:
-        status = worker.wait(_CLEANUP_S)
-        if status:
-            raise Unavailable(f"worker {target} ended with status {status}")
-
-
-def _start_time(pid: int) -> str:
-    """Return when a process started, in ticks since boot: with the pid it names it for good."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]
-
-
-def _kill_shim(bundle: Bundle) -> None:
-    """Kill the bundle's shim if it still is the process that we started."""
-    pid, start = bundle.read("shim.pid"), bundle.read("shim-start")
-    if not pid.isascii() or not pid.isdigit() or not start:
-        return
-    try:
-        pidfd = os.pidfd_open(int(pid))
-    except OSError:
-        return
-    try:
-        if _start_time(int(pid)) == start:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(pidfd)

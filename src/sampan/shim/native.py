@@ -1,26 +1,36 @@
-"""`sampan.oci` in process: the shim is the parent, and nothing is exec'd but the container."""
+"""`sampan.oci` in process: the shim is the parent, and nothing is exec'd but the container.
+
+Create is an errand (`errands`): it touches most memory, takes longest and runs hooks, while the
+shim is to stay small and awake. What the errand bears the shim adopts. The other commands are
+quick; a fork would double what an exec takes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sampan import oci
 from sampan.errors import FailedPrecondition, InvalidArgument, NotFound
+from sampan.model.runtime.process import Process
+from sampan.model.runtime.resources import Resources
+from sampan.shim.errands import Errands
 from sampan.shim.runtimes import Born, CheckpointWanted
 
 __all__ = ["Native"]
 
 
 class Native:
-    """One container of `sampan.oci`."""
+    """One container of `sampan.oci`, whose state is `<root>/<id>`."""
 
     direct_signals = True
 
     def __init__(
         self,
+        errands: Errands,
         root: str,
         id: str,
         bundle: str,
@@ -29,92 +39,101 @@ class Native:
         no_pivot: bool = False,
         no_new_keyring: bool = False,
     ) -> None:
+        self._errands = errands
         self._root = root
         self._id = id
         self._bundle = bundle
-        self._options: dict[str, Any] = {}
-        if systemd_cgroup:
-            self._options["systemd_cgroup"] = True
-        if no_pivot:
-            self._options["no_pivot"] = True
-        if no_new_keyring:
-            self._options["no_new_keyring"] = True
-        self._container: Any = None
+        self._systemd_cgroup = systemd_cgroup
+        self._no_pivot = no_pivot
+        self._no_new_keyring = no_new_keyring
 
-    def _here(self) -> Any:
-        if self._container is None:
-            raise NotFound(f"container {self._id} does not exist")
-        return self._container
-
-    async def create(self, stdio: tuple[int, int, int], *, terminal: bool, restore: str) -> Born:
+    async def create(
+        self,
+        stdio: tuple[int, int, int],
+        *,
+        terminal: bool,
+        restore: str,
+        mounting: Callable[[], Callable[[], None]],
+    ) -> Born:
         """See Runtime."""
         if restore:
             raise FailedPrecondition(
                 f"restore {restore}: set binary_name to sampan-oci or runc to restore"
             )
-        container: Any = oci.create(
-            root=self._root, id=self._id, bundle=self._bundle, stdio=stdio, **self._options
-        )
-        self._container = container
-        return self._born(container, terminal)
 
-    async def start(self) -> None:
-        """See Runtime."""
-        self._here().start()
+        def errand() -> tuple[Any, list[int]]:
+            undo = mounting()
+            try:
+                made = oci.create(
+                    root=self._root,
+                    id=self._id,
+                    bundle=self._bundle,
+                    stdio=stdio,
+                    systemd_cgroup=self._systemd_cgroup,
+                    no_pivot=self._no_pivot,
+                    no_new_keyring=self._no_new_keyring,
+                )
+            except BaseException:
+                undo()
+                raise
+            return made.pid, [made.console] if terminal and made.console >= 0 else []
+
+        pid, fds = await self._errands.run(errand)
+        return Born(pid, fds[0] if fds else -1)
 
     async def exec(
         self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool
     ) -> Born:
         """See Runtime."""
-        from sampan.model.runtime.process import Process
 
-        try:
-            values = json.loads(process)
-        except ValueError as err:
-            raise InvalidArgument(f"exec {exec_id}: bad process: {err}") from err
+        values = _json(process, f"exec {exec_id}: bad process")
         values["terminal"] = terminal
-        child = self._here().exec(Process.from_json(values), stdio=stdio)
-        return self._born(child, terminal)
+        child = self._load().exec(Process.from_json(values), stdio=stdio)
+        os.close(child.pidfd)  # only the shim reaps that pid: it needs no more than the number
+        if not terminal and child.console >= 0:
+            os.close(child.console)
+        return Born(child.pid, child.console if terminal else -1)
 
-    @staticmethod
-    def _born(child: Any, terminal: bool) -> Born:
-        """Take what we use of `child`; its pidfd we do not need: only we reap its pid."""
-        console = child.detach_console() if hasattr(child, "detach_console") else child.console
-        pidfd = child.detach_pidfd() if hasattr(child, "detach_pidfd") else child.pidfd
-        if pidfd >= 0:
-            os.close(pidfd)
-        return Born(child.pid, console if terminal else -1)
+    def _load(self) -> oci.Container:
+        # Not kept: of an idle container the shim needs nothing, and the state is on disk anyway.
+        return oci.load(self._root, self._id)
+
+    async def start(self) -> None:
+        """See Runtime."""
+        self._load().start()
 
     async def kill(self, signal: int, *, everything: bool) -> None:
         """See Runtime."""
-        self._here().kill(signal, all=everything)
+        self._load().kill(signal, all=everything)
 
     async def delete(self, *, force: bool) -> None:
         """See Runtime."""
-        if self._container is None:
-            return
         with contextlib.suppress(NotFound):
-            self._container.delete(force=force)
-        self._container = None
+            self._load().delete(force=force)
 
     async def pause(self) -> None:
         """See Runtime."""
-        self._here().pause()
+        self._load().pause()
 
     async def resume(self) -> None:
         """See Runtime."""
-        self._here().resume()
+        self._load().resume()
 
     async def update(self, resources: bytes) -> None:
         """See Runtime."""
-        from sampan.model.runtime.resources import Resources
-
-        try:
-            values = json.loads(resources)
-        except ValueError as err:
-            raise InvalidArgument(f"update {self._id}: bad resources: {err}") from err
-        self._here().update(Resources.from_json(values))
+        values = _json(resources, f"update {self._id}: bad resources")
+        self._load().update(Resources.from_json(values))
 
     async def checkpoint(self, wanted: CheckpointWanted) -> None:
         """See Runtime."""
         raise FailedPrecondition("checkpoint: set binary_name to sampan-oci or runc for this")
+
+
+def _json(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        values = json.loads(data)
+    except ValueError as err:
+        raise InvalidArgument(f"{what}: {err}") from err
+    if not isinstance(values, dict):
+        raise InvalidArgument(f"{what}: no object")
+    return values

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from sampan.errors import DeadlineExceeded, NotFound
 from sampan.rpc.loop import ERR, HUP, IN, Future, Loop
+from sampan.shim.errands import Errands
 from sampan.shim.reaper import Exit, Reaper
 
 __all__ = ["Processes", "Result"]
@@ -34,6 +35,7 @@ class Processes:
     def __init__(self, loop: Loop, reaper: Reaper) -> None:
         self.loop = loop
         self.reaper = reaper
+        self.errands = Errands(loop, reaper)
 
     def spawn(
         self,

@@ -11,8 +11,9 @@ import json
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 
-from sampan.errors import DeadlineExceeded, NotFound, Unknown
+from sampan.errors import DeadlineExceeded, NotFound, SampanError, Unknown
 from sampan.linux.fds import unix_bind
 from sampan.shim.processes import Processes
 from sampan.shim.runtimes import Born, CheckpointWanted
@@ -48,8 +49,25 @@ class RuncCli:
             self._global.append("--systemd-cgroup")
         self._create_flags = create_flags
 
-    async def create(self, stdio: tuple[int, int, int], *, terminal: bool, restore: str) -> Born:
+    async def create(
+        self,
+        stdio: tuple[int, int, int],
+        *,
+        terminal: bool,
+        restore: str,
+        mounting: Callable[[], Callable[[], None]],
+    ) -> Born:
         """See Runtime."""
+        undo = mounting()
+        try:
+            return await self._create(stdio, terminal, restore)
+        except BaseException:
+            with contextlib.suppress(SampanError):
+                await self.delete(force=True)
+            undo()
+            raise
+
+    async def _create(self, stdio: tuple[int, int, int], terminal: bool, restore: str) -> Born:
         command = ["create", "--bundle", self._bundle, *self._create_flags]
         if restore:
             command = ["restore", "--detach", "--bundle", self._bundle, "--image-path", restore]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Born", "CheckpointWanted", "Runtime"]
@@ -35,8 +36,19 @@ class Runtime(Protocol):
     direct_signals: bool
     """Whether a signal to the pid that `create` gave is a signal to the container's init."""
 
-    async def create(self, stdio: tuple[int, int, int], *, terminal: bool, restore: str) -> Born:
-        """Create from the bundle; with `restore`, from that checkpoint image, running."""
+    async def create(
+        self,
+        stdio: tuple[int, int, int],
+        *,
+        terminal: bool,
+        restore: str,
+        mounting: Callable[[], Callable[[], None]],
+    ) -> Born:
+        """Create from the bundle; with `restore`, from that checkpoint image, running.
+
+        `mounting()` mounts the rootfs and returns how to undo that; it is undone if this fails,
+        when nothing of the container is left behind.
+        """
 
     async def start(self) -> None:
         """Let init go."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 
 from sampan import __version__
 from sampan.errors import (
@@ -109,16 +110,17 @@ class TaskService:
         runtime = self._runtime(request, options)
         container = Container(request.id, request.bundle, init, runtime)
         owner = (options.io_uid, options.io_gid) if options.io_uid or options.io_gid else None
-        rootfs.mount_all(request.rootfs, container.rootfs)
         container.mounted = bool(request.rootfs)
-        try:
-            born = await self._birth(container, init, owner, request.checkpoint)
-        except SampanError:
-            with contextlib.suppress(SampanError):
-                await runtime.delete(force=True)
+
+        def mounting() -> Callable[[], None]:
+            rootfs.mount_all(request.rootfs, container.rootfs)
+            return unmounting
+
+        def unmounting() -> None:
             if container.mounted:
                 rootfs.unmount_all(container.rootfs)
-            raise
+
+        born = await self._birth(container, init, owner, request.checkpoint, mounting)
         init.pid = born.pid
         init.started = bool(request.checkpoint)
         return container
@@ -128,6 +130,7 @@ class TaskService:
         namespace = self._config.namespace
         if not options.binary_name or options.binary_name == "sampan":
             return Native(
+                self._processes.errands,
                 os.path.join(options.root or self._config.oci_root, namespace),
                 request.id,
                 request.bundle,
@@ -156,6 +159,7 @@ class TaskService:
         process: Process,
         owner: tuple[int, int] | None = None,
         restore: str = "",
+        mounting: Callable[[], Callable[[], None]] | None = None,
     ) -> Born:
         """Open the streams, let the runtime make the process, connect its terminal."""
         wanted = process.wanted
@@ -164,9 +168,9 @@ class TaskService:
         )
         await streams.open(owner)
         try:
-            if process is container.init:
+            if mounting is not None:
                 born = await container.runtime.create(
-                    streams.child, terminal=wanted.terminal, restore=restore
+                    streams.child, terminal=wanted.terminal, restore=restore, mounting=mounting
                 )
             else:
                 born = await container.runtime.exec(
@@ -376,7 +380,9 @@ class TaskService:
         init = self._get(request.id).init
         if init.exit is not None:
             raise NotFound(f"cgroup of {request.id}: not found")
-        return task.StatsResponse(stats=Any.pack(cgroup.metrics(init.pid)))
+        packed, _ = await self._processes.errands.run(lambda: (_metrics(init.pid), []))
+        type_url, value = packed
+        return task.StatsResponse(stats=Any(type_url=type_url, value=bytes.fromhex(value)))
 
     async def connect(self, request: task.ConnectRequest, _: Context) -> Message:
         """Tell who we are."""
@@ -505,6 +511,12 @@ def _options(packed: Any | None) -> runc.Options:
     if packed.holds(types.Options):
         return runc.Options()
     raise Unimplemented(f"create: options of type {packed.type_url}")
+
+
+def _metrics(pid: int) -> list[str]:
+    """Return an Any of containerd's Metrics, as an errand can."""
+    packed = Any.pack(cgroup.metrics(pid))
+    return [packed.type_url, packed.value.hex()]
 
 
 def _delete_response(process: Process) -> task.DeleteResponse:

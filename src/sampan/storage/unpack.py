@@ -17,10 +17,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from sampan.concurrency import shielded, to_thread
 from sampan.concurrency.trace import trace
-from sampan.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+from sampan.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from sampan.model.descriptor import Descriptor
 from sampan.model.digest import Digest
@@ -33,6 +34,9 @@ from sampan.storage.snapshots import Snapshotter
 from sampan.storage.snapshots.folders import SNAPSHOTS
 
 __all__ = ["AVAILABLE", "Ready", "unpack"]
+
+_REF: Final = "containerd.io/snapshot.ref"
+"""Label of a key: the name it will be committed to."""
 
 Ready = Callable[[Descriptor], "asyncio.Future[None] | None"]
 """Tells what to wait for until a layer's blob is there; None is nothing."""
@@ -72,25 +76,17 @@ async def unpack(
     if len(layers) != len(diff_ids):
         raise InvalidArgument(f"image has {len(layers)} layers, but {len(diff_ids)} DiffIDs")
     chain = [str(one) for one in chain_ids(diff_ids)]
-    first = await _first_missing(snapshotter, chain)
+    work = _Unpacking(snapshotter, applier, ready, dict(labels or {}), progress)
+    first = await work.first_missing(chain)
     for layer in layers[:first]:
         if progress is not None:
             progress(layer)
-    work = _Unpacking(snapshotter, applier, ready, dict(labels or {}), progress)
     if "rebase" in snapshotter.capabilities:
         await work.side_by_side(layers, diff_ids, chain, first, parallel)
     else:
         for at in range(first, len(layers)):
             await work.on_top(layers[at], diff_ids[at], chain, at)
     return chain[-1] if chain else ""
-
-
-async def _first_missing(snapshotter: Snapshotter, chain: Sequence[str]) -> int:
-    for at in range(len(chain), 0, -1):
-        with suppress(NotFound):
-            await snapshotter.stat(chain[at - 1])
-            return at
-    return 0
 
 
 class _Unpacking:
@@ -110,6 +106,45 @@ class _Unpacking:
         self._labels = labels
         self._progress = progress
 
+    async def first_missing(self, chain: Sequence[str]) -> int:
+        """Return how many layers from the bottom are there; the request's lease keeps them."""
+        for at in range(len(chain), 0, -1):
+            with suppress(NotFound):
+                await self._snapshotter.stat(chain[at - 1])
+                if await self._keep(chain[at - 1]):
+                    return at
+        return 0
+
+    async def _keep(self, name: str) -> bool:
+        """Let the request's lease keep a snapshot that somebody else made; False if it is gone.
+
+        A namespaced view does so when it answers AlreadyExists for a key whose label names it. A
+        bare snapshotter knows no leases, and makes the key.
+        """
+        async with self._extracting() as key:
+            try:
+                await self._snapshotter.prepare(key, labels={_REF: name})
+            except AlreadyExists:
+                return True
+            await self._snapshotter.remove(key)
+        try:
+            await self._snapshotter.stat(name)
+        except NotFound:
+            return False
+        return True
+
+    async def _prepare(self, key: str, name: str, parent: str = "") -> list[Mount] | None:
+        """Prepare the key that will be `name`; None if that is there now, and kept."""
+        labels = {**self._labels, _REF: name}
+        try:
+            return await self._snapshotter.prepare(key, parent, labels=labels)
+        except AlreadyExists:
+            return None
+
+    def _tell(self, layer: Descriptor) -> None:
+        if self._progress is not None:
+            self._progress(layer)
+
     async def side_by_side(
         self,
         layers: Sequence[Descriptor],
@@ -125,7 +160,11 @@ class _Unpacking:
             await self._arrival(layers[at])
             async with self._extracting() as key:
                 async with slots:
-                    mounts = await self._snapshotter.prepare(key, labels=self._labels)
+                    mounts = await self._prepare(key, chain[at])
+                    if mounts is None:
+                        self._tell(layers[at])
+                        committed[at].set()
+                        return
                     applied = await self._apply(layers[at], diff_ids[at], mounts, overlay=True)
                 if at > first:
                     await committed[at - 1].wait()
@@ -153,10 +192,13 @@ class _Unpacking:
         await self._arrival(layer)
         parent = chain[at - 1] if at else ""
         async with self._extracting() as key:
-            mounts = await self._snapshotter.prepare(key, parent, labels=self._labels)
-            if await self._apply(layer, diff_id, mounts, overlay=False) is None:
+            mounts = await self._prepare(key, chain[at], parent)
+            if mounts is None:
+                self._tell(layer)
+            elif await self._apply(layer, diff_id, mounts, overlay=False) is None:
                 raise InvalidArgument(f"layer {layer.digest}: links to what no layer has")
-            await self._commit(layer, chain[at], key, parent)
+            else:
+                await self._commit(layer, chain[at], key, parent)
 
     async def _arrival(self, layer: Descriptor) -> None:
         waiting = self._ready(layer)
@@ -196,9 +238,10 @@ class _Unpacking:
         except AlreadyExists:
             # Somebody else unpacked the same layer meanwhile: theirs is as good.
             await self._snapshotter.remove(key)
+            if not await self._keep(name):
+                raise Unavailable(f"snapshot {name}: came and went meanwhile; try again") from None
         trace("unpack.committed")
-        if self._progress is not None:
-            self._progress(layer)
+        self._tell(layer)
 
     async def _settle(self, applied: Applied, mounts: Sequence[Mount], parent: str) -> bool:
         """Give folders that the layer does not list what the parents say of them.

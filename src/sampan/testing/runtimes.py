@@ -80,8 +80,7 @@ def sampan_oci() -> tuple[str, ...]:
     script = Path(sys.executable).with_name("sampan-oci")
     if script.exists():
         return (str(script),)
-    code = "import sys; from sampan.oci.main import main; sys.exit(main())"
-    return (sys.executable, "-c", code)
+    return (sys.executable, "-m", "sampan.oci")
 
 
 class Runtime:
@@ -258,7 +257,7 @@ class ForkEntry:
     """
 
     def __init__(self) -> None:
-        self._zygote = Zygote.start(preload=("sampan.oci", "sampan.oci.main", __name__))
+        self._zygote = Zygote.start(preload=("sampan.oci.main", "sampan.oci.preloading", __name__))
 
     def run(
         self, argv: Sequence[str], stdio: tuple[int, int, int], cwd: Path, timeout_s: float

@@ -14,6 +14,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sampan.linux.exe import ensure_mounted
+
 __all__ = ["SESSION", "Session", "unique_name"]
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -63,6 +65,9 @@ class Session:
             if libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None):
                 raise OSError(ctypes.get_errno(), "mount / private")
             self.own_mounts = True
+            # sampan-oci mounts its interpreter once for all time: no leak of the first test.
+            os.makedirs("/run/sampan", 0o711, exist_ok=True)
+            ensure_mounted("/run/sampan")
 
     def close(self) -> None:
         """Remove the folder. Fails loudly where something is still mounted in it."""

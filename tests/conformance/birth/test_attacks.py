@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sampan
+from sampan.linux import exe
 from sampan.testing import Bundle, Runtime, attacker, requires
 from sampan.testing.bundle import DEFAULT_CAPABILITIES
 from sampan.testing.runtimes import ExecEntry, ForkEntry, sampan_oci
@@ -69,33 +71,38 @@ def identity(path: str | Path) -> str:
 
 
 @pytest.fixture
-def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An interpreter of the test's own.
+def python(tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An interpreter of the test's own, in an environment with `sampan-oci` beside it.
 
     While any process runs an executable, opening it for writing fails with ETXTBSY; and pytest
     itself runs the usual one. The runtime under test runs this one, which has ended by the end.
     """
-    copy = tmp_path / "python3"
-    shutil.copy(os.path.realpath(sys.executable), copy)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = tmp_path / "lib" / version / "site-packages"
+    packages.mkdir(parents=True)
+    source = Path(sampan.__file__).parents[1]
+    (packages / "sampan.pth").write_text(f"{source}\n")
+    (tmp_path / "bin").mkdir()
+    copy = tmp_path / "bin" / "python3"
+    real = os.path.realpath(sys.executable)
+    shutil.copy(real, copy)
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {Path(real).parent}\n")
+    shutil.copy(source / "sampan/oci/launcher.sh", tmp_path / "bin" / "sampan-oci")
     monkeypatch.setattr(sys, "executable", str(copy))
-    return copy
+    monkeypatch.setenv("SAMPAN_STATE", str(short_path))
+    yield copy
+    exe.remove_mounted(str(short_path))
 
 
 def made_by(python: Path, make_runtime: Callable[[str], Runtime], name: str) -> Runtime:
     """Return the runtime `name`, run by the interpreter `python`."""
     runtime = make_runtime(name)
     if name == "sampan-exec":
-        code = f"import sys; sys.path[:] = {sys.path!r}; from sampan.oci.main import main;"
-        runtime.entry = ExecEntry(str(python), "-I", "-S", "-c", f"{code} sys.exit(main())")
+        runtime.entry = ExecEntry(str(python.with_name("sampan-oci")))
     return runtime
 
 
-UNPROTECTED = pytest.mark.xfail(
-    strict=True,
-    reason="sampan-oci by exec runs from the host's interpreter itself: a container with "
-    "CAP_SYS_PTRACE, or an exec of /proc/self/exe, can keep and later overwrite it",
-)
-ENTERED = [pytest.param("sampan-exec", marks=UNPROTECTED), "sampan-fork"]
+ENTERED = ["sampan-exec", "sampan-fork"]
 
 
 @pytest.mark.parametrize("name", ENTERED)

@@ -1,61 +1,113 @@
-"""`sampan` as a program, in a root of its own that is emptied afterwards."""
-
-from __future__ import annotations
+"""The real program, with a root and a state of its own."""
 
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from sampan.testing import require
 
-class Cli:
-    """The program, with private folders."""
+TIMEOUT_S = 60
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root, self.state = folder / "root", folder / "state"
-        self.env = {
-            **os.environ,
-            "SAMPAN_ROOT": str(self.root),
-            "SAMPAN_STATE": str(self.state),
-            "SAMPAN_CONFIG": "",
-            "SAMPAN_DEBUG": "",
-            "DOCKER_CONFIG": str(folder),
-        }
 
-    def argv(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "sampan.cli.main", *words]
+@dataclass
+class Result:
+    status: int
+    stdout: str
+    stderr: str
 
-    def __call__(
-        self, *words: str, input: bytes = b"", timeout: float = 60, **env: str
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            self.argv(*words),
-            env={**self.env, **env},
-            input=input,
+    def ok(self) -> str:
+        """Return what was printed, having checked that all went well."""
+        assert self.status == 0, self
+        return self.stdout
+
+
+@dataclass
+class Sampan:
+    """`sampan` as somebody types it. Everything it makes is removed at the end of the test."""
+
+    root: Path
+    state: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def argv(self) -> list[str]:
+        program = [sys.executable, "-m", "sampan.cli.main"]
+        return [*program, "--root", str(self.root), "--state", str(self.state)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plain = {key: value for key, value in os.environ.items() if not key.startswith("SAMPAN_")}
+        return {**plain, **self.environ}
+
+    def __call__(self, *args: str, stdin: bytes | None = None) -> Result:
+        done = subprocess.run(
+            [*self.argv, *args],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            timeout=timeout,
+            timeout=TIMEOUT_S,
+            env=self.environment,
         )
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
 
-    def ok(self, *words: str, input: bytes = b"") -> str:
-        done = self(*words, input=input)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode()
+    def start(self, *args: str, **more: object) -> "subprocess.Popen[bytes]":
+        options: dict[str, object] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": self.environment,
+        }
+        options.update(more)
+        return subprocess.Popen([*self.argv, *args], **options)  # type: ignore[call-overload,no-any-return]
+
+    def containers(self) -> list[str]:
+        return self("ps", "-aq", "--no-trunc").ok().split()
+
+    def close(self) -> None:
+        for one in self.containers():
+            self("rm", "-f", one).ok()
 
 
 @pytest.fixture
-def sampan() -> Iterator[Cli]:
-    with tempfile.TemporaryDirectory(prefix="sampan-cli-") as name:
-        cli = Cli(Path(name))
-        yield cli
-        ids = cli("ps", "-aq").stdout.decode().split()
-        if ids:
-            cli("rm", "-f", *ids)
-        left = Path("/proc/self/mountinfo").read_text()
-        assert name not in left, "mounts are left"
-        tasks = cli.state / "io.containerd.runtime.v2.task" / "default"
-        assert not tasks.exists() or not os.listdir(tasks), "bundles are left"
+def sampan(root: Path, state: Path) -> Iterator[Sampan]:
+    require("root")
+    program = Sampan(root, state)
+    yield program
+    program.close()
+
+
+@pytest.fixture(scope="session")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A docker archive of a small image of this host's programs."""
+    require("root")
+    folder = tmp_path_factory.mktemp("small")
+    program = Sampan(folder / "root", folder / "state")
+    paths = ("sh", "ls", "cat", "sleep", "id")
+    program("image", "from-host", "t/small:1", *paths, "--cmd", "sh -c 'echo default'").ok()
+    program("save", "-o", str(folder / "small.tar"), "t/small:1").ok()
+    return folder / "small.tar"
+
+
+@pytest.fixture
+def small(sampan: Sampan, small_archive: Path) -> str:
+    """The name of that image, loaded."""
+    sampan("load", "-i", str(small_archive)).ok()
+    return "t/small:1"
+
+
+@pytest.fixture
+def line_of() -> Callable[["subprocess.Popen[bytes]"], str]:
+    """Read one line of a program's output; pytest's own timeout ends a wait for ever."""
+
+    def read(program: "subprocess.Popen[bytes]") -> str:
+        assert program.stdout is not None
+        return program.stdout.readline().decode()
+
+    return read

@@ -222,6 +222,20 @@ async def test_snapshots(metadata: Metadata) -> None:
     assert [one.name async for one in view.walk(["kind==active"])] == ["base"]
 
 
+async def test_a_lease_keeps_a_target_that_is_found(metadata: Metadata) -> None:
+    view = metadata.snapshotter("folder")
+    lease = await metadata.leases.create("l")
+    await view.prepare("k", labels={"containerd.io/snapshot.ref": "base"})
+    await view.commit("base", "k")
+    with context.scope("ns", lease=lease.id), pytest.raises(AlreadyExists, match="target"):
+        await view.prepare("k", labels={"containerd.io/snapshot.ref": "base"})
+    await metadata.collect()
+    assert (await view.stat("base")).name == "base"
+    await metadata.leases.delete("l", sync=True)
+    with pytest.raises(NotFound):
+        await view.stat("base")
+
+
 async def test_leases_keep_until_they_expire(metadata: Metadata) -> None:
     await metadata.leases.create("l", expire_s=3600)
     with context.scope(lease="l"):

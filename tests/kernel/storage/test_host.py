@@ -75,8 +75,8 @@ async def test_an_overlay_below_falls_back_and_says_so(root: Path, short_path: P
     target = short_path / "t"
     try:
         snapshotter = HostSnapshotter(merged / "root")
-        assert "overlayfs does not work" in snapshotter.notices[0]
         mounts = await snapshotter.prepare("c")
+        assert "overlayfs does not work" in snapshotter.notices[0]
         mount_all(mounts, target)
         try:
             (target / "file").write_text("x")
@@ -113,3 +113,78 @@ async def test_a_new_state_of_the_host_is_a_new_skeleton(root: Path, short_path:
     await snapshotter.cleanup()
     assert len(list((root / "skeletons").iterdir())) == 1
     await snapshotter.close()
+
+
+ATTACK = r"""
+echo x > /usr/bin/env; rm -f /usr/bin/tail; mv /usr/bin/cat /usr/bin/dog; chmod 4777 /usr/bin/ls
+chown 1:1 /usr/bin/head; touch -t 200001010000 /usr/bin/wc; ln /usr/bin/sort /usr/bin/sorted
+truncate -s 0 /usr/bin/uniq; cp /usr/bin/id /usr/bin/cut; mv /usr/lib/os-release /tmp/x
+ln -sfn /tmp /usr/share/common-licenses; echo root::0:0::/:/bin/sh > /etc/passwd; echo ok
+"""
+VICTIMS = (
+    *(f"/usr/bin/{name}" for name in ("env", "tail", "cat", "ls", "head", "wc", "sort", "uniq")),
+    *("/usr/bin", "/usr/bin/id", "/usr/bin/cut", "/usr/lib", "/usr/lib/os-release"),
+    *("/usr/share", "/usr/share/common-licenses", "/etc", "/etc/passwd", "/", "/opt", "/usr"),
+)
+
+
+def fingerprint() -> dict[str, object]:
+    """Describe the victims on the host; the change time tells of every change but reading."""
+    found: dict[str, object] = {}
+    for path in VICTIMS:
+        status = os.lstat(path)
+        data = Path(path).read_bytes() if os.path.isfile(path) else b""
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        found[path] = (status.st_ino, status.st_mode, status.st_uid, status.st_nlink, times, data)
+    return found
+
+
+async def test_attacks_from_inside_leave_the_host_alone(root: Path, short_path: Path) -> None:
+    before = fingerprint()
+    snapshotter = HostSnapshotter(root)
+    mounts = await snapshotter.prepare("c")
+    target = short_path / "m"
+    mount_all(mounts, target)
+    try:
+        said = subprocess.run(  # noqa: ASYNC221
+            ["chroot", target, "sh", "-c", ATTACK], capture_output=True, text=True
+        )
+        assert said.stdout == "ok\n"
+        assert said.stderr == ""
+        assert (target / "usr/bin/dog").exists(), "the attack did what it wanted, inside"
+        assert (target / "usr/bin/env").read_text() == "x\n"
+    finally:
+        unmount_all(mounts, target)
+    after = fingerprint()
+    assert [path for path in before if before[path] != after[path]] == []
+    await snapshotter.remove("c")
+    await snapshotter.close()
+
+
+async def test_a_file_system_below_programs_is_seen_and_kept(root: Path, short_path: Path) -> None:
+    host, target = short_path / "host", short_path / "m"
+    for folder in ("etc", "usr/more", "opt", "usr/odd:name", "work"):
+        (host / folder).mkdir(parents=True)
+    for folder in ("usr/more", "usr/odd:name", "work"):
+        calls.mount("tmpfs", str(host / folder), "tmpfs")
+        (host / folder / "file").write_text("host")
+    try:
+        snapshotter = HostSnapshotter(root, host=str(host))
+        mounts = await snapshotter.prepare("c")
+        assert [mount.target for mount in mounts] == ["", "/opt", "/usr", "/usr/more"]
+        mount_all(mounts, target)
+        try:
+            assert (target / "usr/more/file").read_text() == "host"
+            (target / "usr/more/file").write_text("inside")
+            (target / "usr/more/new").write_text("inside")
+            assert list((target / "usr/odd:name").iterdir()) == [], "what cannot be named is hidden"
+            assert not (target / "work").exists()
+        finally:
+            unmount_all(mounts, target)
+        assert (host / "usr/more/file").read_text() == "host"
+        assert [path.name for path in (host / "usr/more").iterdir()] == ["file"]
+        await snapshotter.remove("c")
+        await snapshotter.close()
+    finally:
+        for folder in ("usr/more", "usr/odd:name", "work"):
+            calls.umount2(str(host / folder))

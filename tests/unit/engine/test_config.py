@@ -41,7 +41,7 @@ def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
     [
         ("roo = 1", "unknown field `roo`"),
         ("root = 1", "$.root"),
-        ("root = ", "line 1"),
+        ("root = ", "not TOML"),
         ("version = 2", "version 2"),
     ],
 )

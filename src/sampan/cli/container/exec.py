@@ -8,6 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
+from sampan.cli import terminal
 from sampan.cli.app import App, Quit
 from sampan.cli.container.session import Session
 from sampan.cli.exit import of_start
@@ -16,6 +17,7 @@ from sampan.client.containers import Folder, find, view
 from sampan.client.spec.users import resolve
 from sampan.concurrency import shielded
 from sampan.errors import FailedPrecondition, InvalidArgument, SampanError
+from sampan.model.runtime.process import Box
 from sampan.model.runtime.spec import parse_spec
 from sampan.runtime import Stdio
 
@@ -76,6 +78,11 @@ async def run(app: App, args: argparse.Namespace) -> int:
             streams.remove()
 
 
+def _size() -> Box | None:
+    width, height = terminal.size()
+    return Box(width=width, height=height) if width and height else None
+
+
 def _process(args: argparse.Namespace, spec: bytes, pid: int) -> bytes:
     process = parse_spec(spec).process
     if process is None:
@@ -100,6 +107,7 @@ def _process(args: argparse.Namespace, spec: bytes, pid: int) -> bytes:
     new = process.replace(
         args=tuple(args.args),
         terminal=args.tty,
+        console_size=_size() if args.tty else None,
         cwd=args.workdir or process.cwd,
         user=user,
         env=tuple(f"{name}={value}" for name, value in values.items()),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.metadata import Container
 
-__all__ = ["Follower", "configure", "follow", "run"]
+__all__ = ["Follower", "configure", "follow", "run", "watching"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +58,16 @@ async def follow(client: Client, container: Container, follower: Follower) -> No
     follower.show(follower.new())
 
 
+async def watching(follower: Follower) -> None:
+    """Show what is appended, for ever; a reader who has gone away ends it quietly."""
+    with suppress(BrokenPipeError):
+        await _watch(follower)
+
+
 async def _watch(follower: Follower) -> None:
     while True:
         follower.show(follower.new())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
 
 
 class Follower:
@@ -120,10 +126,11 @@ class Follower:
                 continue  # torn by a crash, or not ours
             if self._since and when < self._since:
                 continue
-            target = sys.stderr if stream == "stderr" else sys.stdout
-            target.write(f"{when} {text}" if self._timestamps else text)
-        sys.stdout.flush()
-        sys.stderr.flush()
+            target = (sys.stderr if stream == "stderr" else sys.stdout).buffer
+            shown = f"{when} {text}" if self._timestamps else text
+            target.write(shown.encode(errors="surrogateescape"))
+        sys.stdout.buffer.flush()
+        sys.stderr.buffer.flush()
 
 
 def _since(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from sampan.errors import NotFound, SampanError
 
 if TYPE_CHECKING:
     from sampan.client import Client
+    from sampan.client.containers import Folder
     from sampan.client.creation import Created
     from sampan.metadata import Container
     from sampan.model.mounts import Mount
@@ -97,7 +99,7 @@ async def detached(client: Client, container: Container, mounts: list[Mount]) ->
     from sampan.client.creation import start_task
     from sampan.runtime import Stdio
 
-    uri = f"sampan-log://{quote(str(Folder(client, container.id).log))}?format=json-file"
+    uri = _log_uri(Folder(client, container.id))
     tty = container.labels.get("sampan/tty") == "true"
     stdio = Stdio(stdout=uri, stderr="" if tty else uri, terminal=tty)
     try:
@@ -119,22 +121,35 @@ async def attached(
     remove: bool,
 ) -> int:
     """Start the container with our stdio, and return its exit status."""
+    from sampan.cli.container.logs import Follower, watching
     from sampan.cli.container.session import Session
     from sampan.cli.streams import Streams
     from sampan.client.containers import Folder
     from sampan.client.creation import start_task
 
     folder = Folder(client, container.id)
-    streams = Streams(folder.path / "io", stdin=stdin, terminal=terminal)
+    # With --rm nothing shall stay, so output comes by fifo, byte for byte. Else the shim logs it
+    # and we follow the log: killed, we lose none of it, and `logs` and `attach` work from anywhere.
+    follower = None if remove or terminal else Follower(folder.log)
+    log_uri = "" if follower is None else f"{_log_uri(folder)}&max-size=0"
+    streams = Streams(folder.path / "io", stdin=stdin, terminal=terminal, log_uri=log_uri)
     streams.make()
+    if follower is not None:
+        follower.skip()
     # A terminal can be detached from, so its container may outlive us; others with --rm may not.
     owner_fd = os.pidfd_open(os.getpid()) if remove and not terminal else -1
     try:
         await start_task(client, container, mounts, streams.stdio, owner_fd=owner_fd)
         session = Session(
-            client, container.id, streams, log=folder.log, proxy=proxy, terminal=terminal
+            client,
+            container.id,
+            streams,
+            log=None if follower is not None or remove else folder.log,
+            proxy=proxy,
+            terminal=terminal,
         )
         session.connect()
+        await session.resize()
         await client.tasks.start(container.id)
     except SampanError as err:
         await _drop_task(client, container.id)
@@ -142,7 +157,13 @@ async def attached(
     finally:
         if owner_fd >= 0:
             os.close(owner_fd)
-    ended = await session.finish()
+    if follower is None:
+        ended = await session.finish()
+    else:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(watching(follower))
+            ended = await session.finish()
+            watch.cancel()
     if ended is None:
         sys.stderr.write("\r\ndetached\r\n")
         return 0
@@ -152,7 +173,13 @@ async def attached(
     else:
         folder.write_exit(ended)
         await shielded(30, client.tasks.delete(container.id))
+    if follower is not None:
+        follower.show(follower.new())
     return ended.status
+
+
+def _log_uri(folder: Folder) -> str:
+    return f"sampan-log://{quote(str(folder.log))}?format=json-file"
 
 
 async def _discard(client: Client, container: Container) -> None:

@@ -24,6 +24,10 @@ __all__ = ["Session"]
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT")
 
 
+_BROKEN = -1
+"""In the queue of signals: nobody reads our output, as when a pipe would give SIGPIPE."""
+
+
 class Session:
     """One process of a container, with our stdio as its own."""
 
@@ -52,6 +56,8 @@ class Session:
     def connect(self) -> None:
         """Start copying; the process exists, running or not."""
         loop = self._loop
+        if not self._terminal:
+            self._streams.on_broken = lambda: self._safely(loop, self._signals.put_nowait, _BROKEN)
         self._streams.connect(
             self._log,
             lambda: self._safely(loop, self._signals.put_nowait, 0),
@@ -62,6 +68,12 @@ class Session:
     def _safely(loop: asyncio.AbstractEventLoop, call: object, *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed: we are leaving anyway
             loop.call_soon_threadsafe(call, *args)  # type: ignore[arg-type]
+
+    async def resize(self) -> None:
+        """Give the process's terminal, if it has one, the size of ours."""
+        width, height = terminal.size()
+        if self._terminal and width:
+            await self._client.tasks.resize(self._id, width, height, self._exec_id)
 
     async def finish(self) -> Exit | None:
         """Wait for the process's end and for all its output; None when the user detached."""
@@ -105,9 +117,13 @@ class Session:
             with contextlib.suppress(SampanError):  # it may have ended a moment ago
                 if number == 0:
                     await tasks.close_stdin(self._id, self._exec_id)
+                elif number == _BROKEN:
+                    # Without --rm the log goes on; with it nobody would ever see the rest.
+                    everything = not self._exec_id
+                    await tasks.kill(
+                        self._id, signal.SIGKILL, exec_id=self._exec_id, all=everything
+                    )
                 elif number == signal.SIGWINCH:
-                    width, height = terminal.size()
-                    if width:
-                        await tasks.resize(self._id, width, height, self._exec_id)
+                    await self.resize()
                 else:
                     await tasks.kill(self._id, number, exec_id=self._exec_id)

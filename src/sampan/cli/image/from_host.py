@@ -7,6 +7,7 @@ import os
 import shlex
 
 from sampan.cli.app import App
+from sampan.cli.image.tidy import tidied
 from sampan.errors import InvalidArgument, NotFound
 from sampan.model.reference import parse
 
@@ -47,7 +48,7 @@ async def run(app: App, args: argparse.Namespace) -> int:
     )
     async with app.client() as client:
         transfer = await client.transfer()
-        async with transfer.lease():
+        async with tidied(client), transfer.lease():
             target = await build(client.content, recipe)
             await transfer.record(name, target)
         print(f"{name} {target.digest}")

@@ -42,11 +42,11 @@ def _reference(name: str) -> Reference | None:
 async def _row(
     client: Client, image: Image, reference: Reference | None, repository: str
 ) -> dict[str, Any]:
-    id, size, created = str(image.target.digest), 0, image.created_at.timestamp()
+    shown, size, created = str(image.target.digest), 0, image.created_at.timestamp()
     try:
         manifest = await manifest_of(client, image.target)
         size = sum(layer.size for layer in manifest.layers) + manifest.config.size
-        id = str(manifest.config.digest)
+        shown = str(manifest.config.digest)
         created = _seconds(decode_config(await read(client, manifest.config)).created, created)
     except SampanError:
         size = image.target.size  # another platform's, or an artifact: what is known of it
@@ -54,7 +54,7 @@ async def _row(
         "Repository": repository or image.name,
         "Tag": (reference.tag if reference else "") or "<none>",
         "Digest": str(image.target.digest),
-        "ID": id,
+        "ID": shown,
         "CreatedAtSeconds": created,
         "SizeBytes": size,
     }

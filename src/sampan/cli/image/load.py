@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sampan.cli.app import App, Quit
+from sampan.cli.image.tidy import tidied
 from sampan.concurrency import to_thread
 from sampan.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from sampan.client import Client
+    from sampan.distribution.archive import Found
 
 __all__ = ["configure", "run"]
 
@@ -23,14 +29,8 @@ async def run(app: App, args: argparse.Namespace) -> int:
     if not args.input and sys.stdin.isatty():
         raise Quit(1, "load reads an archive from stdin: name a file with -i, or redirect")
     async with app.client() as client:
+        found = await _load(client, args.input)
         transfer = await client.transfer()
-        if args.input and Path(args.input).is_dir():
-            found = await transfer.load(Path(args.input))
-        elif args.input:
-            with await to_thread(_open, args.input) as source:
-                found = await transfer.load(source)
-        else:
-            found = await transfer.load(sys.stdin.buffer)
         for image in found:
             name = image.name
             if not name:
@@ -43,9 +43,20 @@ async def run(app: App, args: argparse.Namespace) -> int:
     return 0
 
 
+async def _load(client: Client, path: str) -> list[Found]:
+    transfer = await client.transfer()
+    async with tidied(client):
+        if not path:
+            return await transfer.load(sys.stdin.buffer)
+        if await to_thread(os.path.isdir, path):
+            return await transfer.load(Path(path))
+        with await to_thread(_open, path) as source:
+            return await transfer.load(source)
+
+
 def _open(path: str) -> BinaryIO:
     try:
-        return open(path, "rb")  # noqa: SIM115 - the caller's
+        return open(path, "rb")
     except FileNotFoundError:
         raise NotFound(f"no archive {path}") from None
     except OSError as err:

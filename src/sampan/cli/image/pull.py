@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sampan.cli.app import App
 from sampan.cli.image.progress import shown
+from sampan.cli.image.tidy import tidied
 from sampan.errors import InvalidArgument, NotFound
 from sampan.model.reference import parse
 
@@ -61,14 +62,15 @@ async def fetch(
     reference = parse(name)
     matcher = platforms.Matcher(platforms.parse(platform)) if platform else None
     transfer = await client.transfer()
-    with shown(quiet=quiet) as sink:
-        return await transfer.pull(
-            reference,
-            platform=matcher,
-            all_platforms=all_platforms,
-            unpack=unpack,
-            progress=sink,
-        )
+    async with tidied(client):
+        with shown(quiet=quiet) as sink:
+            return await transfer.pull(
+                reference,
+                platform=matcher,
+                all_platforms=all_platforms,
+                unpack=unpack,
+                progress=sink,
+            )
 
 
 async def ensure(client: Client, name: str, *, always: bool = False, platform: str = "") -> None:

@@ -11,16 +11,16 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--force", action="store_true", help="also of containers; skip unknown")
+    parser.add_argument("-f", "--force", action="store_true", help="also those of containers")
     parser.add_argument("images", nargs="+", metavar="image")
 
 
 async def run(app: App, args: argparse.Namespace) -> int:
-    from sampan.client.images import find
+    from sampan.client.images import canonical, find
 
     problems = []
     async with app.client() as client:
-        used = {one.image: one.id for one in await client.containers.list() if one.image}
+        used = {canonical(one.image): one.id for one in await client.containers.list()}
         for name in args.images:
             try:
                 image = await find(client, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from io import BufferedWriter
 from pathlib import Path
 
 from sampan.cli.app import App, Quit
@@ -51,11 +52,11 @@ async def run(app: App, args: argparse.Namespace) -> int:
                     await transfer.save(names, sink, docker=docker, platform=matcher)
                 await to_thread(part.rename, args.output)
             finally:
-                part.unlink(missing_ok=True)
+                await to_thread(part.unlink, True)
     return 0
 
 
-def _create(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202 - BufferedWriter
+def _create(path: Path) -> BufferedWriter:
     try:
         return path.open("xb")
     except FileExistsError:

@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 async def run(app: App, args: argparse.Namespace) -> int:
     from sampan.client.containers import remove, views
+    from sampan.client.images import canonical
     from sampan.errors import SampanError
 
     if not args.force:
@@ -36,7 +37,7 @@ async def run(app: App, args: argparse.Namespace) -> int:
                 except SampanError as err:
                     problems.append(str(err))
         if args.all:
-            used = {one.image for one in await client.containers.list()}
+            used = {canonical(one.image) for one in await client.containers.list()}
             for image in await client.images.list():
                 if image.name not in used:
                     await client.images.delete(image.name)

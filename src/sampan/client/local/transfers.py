@@ -144,11 +144,8 @@ class _LateResolver:
 
     def _open(self) -> RegistryClient:
         if self._client is None:
-            from sampan.distribution.registry.client import (
-                HostsOptions,
-                RegistryClient,
-                RegistryOptions,
-            )
+            from sampan.distribution.registry.client import RegistryClient, RegistryOptions
+            from sampan.distribution.registry.hosts import HostsOptions
             from sampan.distribution.registry.transport import Deadlines
 
             seconds = _seconds(os.environ.get(_TIMEOUT_VARIABLE, ""))

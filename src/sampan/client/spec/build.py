@@ -164,6 +164,8 @@ def _volumes(volumes: tuple[Volume, ...]) -> tuple[Mount, ...]:
             )
         else:
             options = ("nosuid", "nodev", "noexec", *one.options)
+            if not any(option.startswith("mode=") for option in one.options):
+                options = (*options, "mode=1777")
             mounts.append(
                 Mount(destination=one.target, type="tmpfs", source="tmpfs", options=options)
             )

@@ -14,6 +14,7 @@ aiohttp was chosen by measurement (ADR on the HTTP client). No other module here
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -341,6 +342,10 @@ class _translated:  # noqa: N801 - reads as a phrase, like contextlib's
                 raise DeadlineExceeded(
                     f"{place} stopped sending, or could not be reached in time"
                 ) from error
+            case aiohttp.ClientConnectorError():
+                number = error.os_error.errno or 0
+                reason = os.strerror(number) if number > 0 else error.os_error.strerror
+                raise Unavailable(f"{place}: cannot connect: {reason}") from error
             case aiohttp.ClientError() | ConnectionError():
                 raise Unavailable(f"{place}: {_reason(error)}") from error
             case ValueError():

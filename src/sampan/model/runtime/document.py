@@ -7,7 +7,7 @@ output, which is for people, is put together here. What `json.loads` refuses is 
 
 from __future__ import annotations
 
-import _json  # type: ignore[import-not-found]
+import _json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Context:
         raise ValueError(f"{name} is no JSON")
 
 
-_scan = _json.make_scanner(_Context)
+_scan = _json.make_scanner(_Context)  # type: ignore[arg-type]  # it asks for no more
 
 
 def loads(text: bytes | str) -> Any:

@@ -13,7 +13,16 @@ from sampan.model.runtime.linux import IDMapping, Linux
 from sampan.model.runtime.process import Process
 from sampan.model.runtime.struct import SpecError, Struct
 
-__all__ = ["Mount", "Root", "Spec", "SpecError", "parse_process", "parse_spec", "read_spec", "read_text"]
+__all__ = [
+    "Mount",
+    "Root",
+    "Spec",
+    "SpecError",
+    "parse_process",
+    "parse_spec",
+    "read_spec",
+    "read_text",
+]
 
 MAX_BYTES = 16 << 20
 """A config.json with all system calls of a profile is 20 KB; this is a cap, not a size."""

@@ -17,6 +17,7 @@ to be treated as immutable; `replace` makes changed copies.
 from __future__ import annotations
 
 import sys
+
 from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False

@@ -4,7 +4,9 @@
                          |                        makes the time namespace and sets its clocks
                          '--clone3 CLONE_PARENT--> init, a child of the caller
 
-It is needed when a user namespace is joined by path (what init makes must belong to it), when a new
+It is needed when a pid namespace is joined (what is inside sees init from its birth, and with
+CAP_SYS_PTRACE takes each fd that it has: so all others are closed before),
+when a user namespace is joined by path (what init makes must belong to it), when a new
 user namespace meets others by path (init, inside the new one, may no longer enter those), and for
 time namespaces, which only take children, and clocks only while nobody is inside.
 
@@ -45,6 +47,8 @@ def run(birth: Birth, namespaces: NamespacePlan, flags: int) -> NoReturn:
             if namespaces.time_offsets:
                 step = "setting the clocks of a time namespace"
                 ns.set_time_offsets("self", namespaces.time_offsets)
+        if not flags & ns.CLONE_NEWUSER:
+            prctl.set_dumpable(False)  # else init's id maps could not be written
         step = "cloning init"
         pid, pidfd = process.clone3(flags | process.CLONE_PARENT, exit_signal=0)
         if pid == 0:

@@ -7,9 +7,11 @@ The order is the knowledge. Nothing is imported or looked up by name service her
       <- "go" ------------------------------------ id maps written, cgroups joined
       non-dumpable, session, namespaces, root in the user namespace
       mounts, nodes                              ("hooks" -> prestart, createRuntime -> "go")
-      pivot, read-only, masks, host name, sysctl, limits, user, seccomp, executable found
+      createContainer hooks, pivot, read-only, masks, host name, sysctl, limits, user, seccomp,
+      executable found
       -> "ready" ---------------------------------- state is written: created
       reads one byte from the exec fifo  <-------- start
+      startContainer hooks
       execve
 Any failure is {"error": text, "code": exit code} instead, and the end.
 """
@@ -25,22 +27,34 @@ import struct
 import sys
 import termios
 
-from sampan.linux import capabilities, fds, keyring, paths, prctl, process, seccomp, signals
+from sampan.errors import FailedPrecondition
+from sampan.linux import (
+    capabilities,
+    fds,
+    keyring,
+    paths,
+    prctl,
+    process,
+    scheduling,
+    seccomp,
+    signals,
+)
 from sampan.linux import mounts as mnt
 from sampan.linux import namespaces as ns
-from sampan.linux._libc import by_number, check
 from sampan.model.runtime.document import dumps
+from sampan.oci.hooks import run_hooks
 from sampan.oci.rootfs import build
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
+    from sampan.model.runtime.hooks import Hook
     from sampan.oci.birth import Birth
 
 __all__ = ["ExecFailed", "run"]
 
-_ioprio_set = by_number("ioprio_set", 3)
 _TIOCSCTTY, _TIOCGPTPEER, _TIOCSWINSZ = 0x540E, 0x5441, 0x5414
 _SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
 _MAX_PASSWD = 1 << 20
@@ -63,7 +77,7 @@ def run(birth: Birth) -> NoReturn:
     except ExecFailed as err:
         _report(birth, str(err), err.code)
         code = 255 if birth.started else err.code
-    except (OSError, build.BuildError) as err:
+    except (OSError, build.BuildError, FailedPrecondition) as err:
         _report(birth, f"error during container init: {_words(err)}", 1)
     except BaseException as err:  # noqa: BLE001  nothing above us could hear of it
         _report(birth, f"error during container init: {type(err).__name__}: {err}", 1)
@@ -95,6 +109,9 @@ def _take_steps(birth: Birth) -> None:
     if birth.asks_hooks:
         _tell(birth, {"hooks": True})
         _expect_go(birth)
+    if birth.create_hooks:
+        os.fchdir(root)
+        _run_hooks(birth, "createContainer", birth.create_hooks, "creating")
     if birth.rootfs is not None:
         build.enter_root(birth.rootfs, root)
         os.close(root)
@@ -109,10 +126,12 @@ def _take_steps(birth: Birth) -> None:
         _write_sysctls(birth)
     if birth.rootfs is not None:
         build.finish_root(birth.rootfs)
-    if plan.io_priority is not None:
-        check(_ioprio_set(1, 0, plan.io_priority), "ioprio_set")
     if plan.apparmor or plan.selinux:
         _set_label(plan.apparmor or plan.selinux, apparmor=bool(plan.apparmor))
+    if plan.personality is not None:
+        process.personality(plan.personality)
+    if plan.memory_policy is not None:
+        _set_memory_policy(*plan.memory_policy)
     for number, soft, hard in plan.rlimits:
         _limit(number, soft, hard)
     os.umask(plan.umask)
@@ -132,6 +151,8 @@ def _take_steps(birth: Birth) -> None:
     if birth.fifo_fd >= 0:
         os.read(birth.fifo_fd, 1)
     birth.started = True
+    if birth.start_hooks:
+        _run_hooks(birth, "startContainer", birth.start_hooks, "created", environment)
     signals.reset_mask()
     for fd in birth.passed_fds:
         fds.set_cloexec(fd, False)
@@ -267,6 +288,25 @@ def _limit(number: int, soft: int, hard: int) -> None:
         process.prlimit(0, number, (soft, hard))
     except OSError as err:
         raise OSError(err.errno, f"error setting rlimit type {number}: {err.strerror}") from err
+
+
+def _set_memory_policy(mode: int, nodes: int) -> None:
+    try:
+        scheduling.set_mempolicy(mode, nodes)
+    except OSError as err:
+        raise OSError(err.errno, f"error setting memory policy: {err.strerror}") from err
+
+
+def _run_hooks(
+    birth: Birth,
+    name: str,
+    hooks: Sequence[Hook],
+    status: str,
+    environment: dict[bytes, bytes] | None = None,
+) -> None:
+    """Run hooks as what we are by now; they see our pid as we do."""
+    state = {**birth.hook_state, "status": status, "pid": os.getpid()}
+    run_hooks(name, hooks, dumps(state).encode(), environment=environment)
 
 
 def _load_seccomp(birth: Birth) -> None:

@@ -1,12 +1,10 @@
 """`linux.namespaces`, worked out: what is made by clone3, what is joined, and by whom.
 
-Four ways in, by what the configuration asks:
+Three ways in, by what the configuration asks:
 
     new namespaces only         clone3 with their flags; nothing to join
-    a pid namespace by path     the parent sets its children's namespace for the moment of clone3
-                                (setns back to one's own is allowed), so init stays its child
-    others by path              the child itself enters them, first of all
-    user by path; a new user    an intermediate process enters what comes before, makes the
+    others than pid by path     the child itself enters them, first of all
+    pid or user by path; a      an intermediate process enters what comes before, makes the
     with others by path; time   time namespace, and clones init with CLONE_PARENT, so that it is
                                 still the caller's child: `init.detour`
 
@@ -63,7 +61,7 @@ class NamespacePlan:
 
     @property
     def needs_detour(self) -> bool:
-        if self.user_fd >= 0 or self.new & ns.CLONE_NEWTIME:
+        if self.pid_fd >= 0 or self.user_fd >= 0 or self.new & ns.CLONE_NEWTIME:
             return True
         return bool(self.new & ns.CLONE_NEWUSER and self.joins)
 

@@ -8,14 +8,16 @@ from sampan.errors import InvalidArgument
 from sampan.linux import capabilities
 from sampan.linux.process import RLIM_INFINITY, RLIMITS
 from sampan.oci import log
+from sampan.oci.plan import scheduling as sched
 from sampan.oci.seccomp import Filter, compile_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sampan.model.runtime.linux import Linux
     from sampan.model.runtime.process import Capabilities, Process
-    from sampan.model.runtime.seccomp import Seccomp
+    from sampan.oci.plan.scheduling import SchedulerPlan
 
 __all__ = ["ProcessPlan", "plan_process"]
 
@@ -37,9 +39,10 @@ class CapabilityPlan:
 
 class ProcessPlan:
     __slots__ = (
-        "apparmor", "args", "capabilities", "console_size", "cwd", "env", "gid", "groups",
-        "io_priority", "no_new_privileges", "oom_score_adj", "path", "rlimits", "scheduler",
-        "seccomp", "selinux", "terminal", "uid", "umask",
+        "affinity_final", "affinity_initial", "apparmor", "args", "capabilities", "console_size",
+        "cwd", "env", "gid", "groups", "io_priority", "memory_policy", "no_new_privileges",
+        "oom_score_adj", "path", "personality", "rlimits", "scheduler", "seccomp", "selinux",
+        "terminal", "uid", "umask",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,16 +61,23 @@ class ProcessPlan:
         self.oom_score_adj: int | None = None
         self.apparmor = b""
         self.selinux = b""
-        self.scheduler: object = None
-        self.io_priority: int | None = None
+        self.scheduler: SchedulerPlan | None = None
+        self.io_priority: tuple[int, int] | None = None
+        """(class, priority)"""
+        self.memory_policy: tuple[int, int] | None = None
+        """(mode and flags, nodes as bits)"""
+        self.personality: int | None = None
+        self.affinity_initial: frozenset[int] | None = None
+        self.affinity_final: frozenset[int] | None = None
+        """CPUs before and after joining the cgroups; of an exec alone."""
         self.seccomp: Filter | None = None
         self.terminal = False
         self.console_size: tuple[int, int] | None = None
         """(rows, columns)"""
 
 
-def plan_process(process: Process, seccomp: Seccomp | None, root: str) -> ProcessPlan:
-    """Check `process` and encode it; compile its seccomp profile.
+def plan_process(process: Process, linux: Linux | None, root: str) -> ProcessPlan:
+    """Check `process` and encode it with what of `linux` every process of the container gets.
 
     Raises:
       InvalidArgument: it cannot be executed as it stands.
@@ -94,9 +104,12 @@ def plan_process(process: Process, seccomp: Seccomp | None, root: str) -> Proces
     plan.terminal = process.terminal
     if process.terminal and process.console_size is not None:
         plan.console_size = (process.console_size.height, process.console_size.width)
-    if process.io_priority is not None:
-        plan.io_priority = _io_priority(process.io_priority.class_, process.io_priority.priority)
-    plan.scheduler = process.scheduler
+    plan.io_priority = sched.plan_io_priority(process.io_priority)
+    plan.scheduler = sched.plan_scheduler(process.scheduler)
+    if linux is not None:
+        plan.personality = sched.plan_personality(linux.personality)
+        plan.memory_policy = sched.plan_memory_policy(linux.memory_policy)
+    seccomp = linux.seccomp if linux is not None else None
     if seccomp is not None:
         plan.seccomp = compile_filter(seccomp, root)
     return plan
@@ -136,13 +149,6 @@ def _rlimits(process: Process) -> list[tuple[int, int, int]]:
             raise InvalidArgument(f"rlimit {limit.type}: soft {soft} is above hard {hard}")
         limits[number] = (number, soft, hard)
     return list(limits.values())
-
-
-def _io_priority(class_: str, priority: int) -> int:
-    classes = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-    if class_ not in classes or not 0 <= priority <= 7:
-        raise InvalidArgument(f"invalid ioPriority: {class_} {priority}")
-    return classes[class_] << 13 | priority
 
 
 def _capability_set(names: Sequence[str]) -> int:

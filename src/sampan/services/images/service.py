@@ -8,6 +8,7 @@ from sampan.api.containerd.services.images.v1 import images_pb2 as pb
 from sampan.api.containerd.services.images.v1.images_grpc import ImagesBase
 from sampan.metadata import Image, Metadata
 from sampan.model import digest as digests
+from sampan.model.descriptor import Descriptor
 from sampan.rpc.grpc import unary
 from sampan.services.convert import descriptor_from, descriptor_of, mask_of, timestamp
 
@@ -36,7 +37,12 @@ class ImagesService(ImagesBase):
 
     @unary
     async def Update(self, request: pb.UpdateImageRequest) -> pb.UpdateImageResponse:
-        now = await self._images.update(_value(request.image), mask_of(request))
+        mask = mask_of(request)
+        target = None
+        if mask and not request.image.target.digest:
+            # `ctr image label` sends a name and labels alone.
+            target = (await self._images.get(request.image.name)).target
+        now = await self._images.update(_value(request.image, target), mask)
         return pb.UpdateImageResponse(image=_message(now))
 
     @unary
@@ -56,7 +62,9 @@ def _message(value: Image) -> pb.Image:
     )
 
 
-def _value(message: pb.Image) -> Image:
+def _value(message: pb.Image, target: Descriptor | None = None) -> Image:
     return Image(
-        name=message.name, target=descriptor_of(message.target), labels=dict(message.labels)
+        name=message.name,
+        target=target or descriptor_of(message.target),
+        labels=dict(message.labels),
     )

@@ -61,7 +61,7 @@ class TasksService(TasksBase):
             rootfs=mounts_of(request.rootfs),
             stdio=Stdio(request.stdin, request.stdout, request.stderr, request.terminal),
             options=any_or_none(request, "options") or container.runtime.options,
-            runtime=container.runtime.name,
+            runtime=request.runtime_path or container.runtime.name,
         )
         return pb.CreateTaskResponse(container_id=container.id, pid=pid)
 
@@ -129,7 +129,9 @@ class TasksService(TasksBase):
     @unary
     async def ListPids(self, request: pb.ListPidsRequest) -> pb.ListPidsResponse:
         found = await self._tasks.pids(request.container_id)
-        return pb.ListPidsResponse(processes=[ProcessInfo(pid=pid) for pid in found])
+        return pb.ListPidsResponse(
+            processes=[ProcessInfo(pid=pid, info=any_from(pid.info)) for pid in found]
+        )
 
     @unary
     async def Checkpoint(self, request: pb.CheckpointTaskRequest) -> pb.CheckpointTaskResponse:

@@ -139,8 +139,10 @@ class LogSink:
         self._file.append(self._line(line, whole))
 
     def _json(self, line: bytes, whole: bool) -> bytes:
-        text = encode_basestring(line.decode(errors="replace") + ("\n" if whole else ""))
-        return f'{{"log":{text},"stream":"{self._stream}","time":"{_now()}"}}\n'.encode()
+        # Bytes that are no UTF-8 become \\udcXX: valid JSON, from which readers get them back.
+        text = encode_basestring(line.decode(errors="surrogateescape") + ("\n" if whole else ""))
+        entry = f'{{"log":{text},"stream":"{self._stream}","time":"{_now()}"}}\n'
+        return entry.encode(errors="backslashreplace")
 
     def _cri(self, line: bytes, whole: bool) -> bytes:
         return f"{_now()} {self._stream} {'F' if whole else 'P'} ".encode() + line + b"\n"

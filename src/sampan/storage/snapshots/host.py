@@ -82,6 +82,11 @@ def program_folders(host: str = "/") -> list[str]:
     return sorted(found)
 
 
+def _in_user_namespace() -> bool:
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() != 0 or file.read().split() != ["0", "0", "4294967295"]
+
+
 class HostLayout:
     """How roots of the host's programs are laid down and mounted."""
 
@@ -89,7 +94,9 @@ class HostLayout:
         self._root = root
         self._options = tuple(options)
         self._host = host
+        self._probed = False
         self.overlays = True
+        self.notice = ""
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.join(root, "skeletons"), 0o711)
 
@@ -99,6 +106,7 @@ class HostLayout:
         os.mkdir(folder, 0o711)
         os.chmod(folder, 0o711)  # noqa: S103
         state = self.skeleton()
+        self._probe(state)
         shown = program_folders(self._host)
         self._upper(folder, f"{self._root}/skeletons/{state}", copy=not self.overlays)
         if self.overlays:
@@ -173,23 +181,24 @@ class HostLayout:
                     raise
         return state
 
-    def probe(self) -> str:
-        """Find out whether overlays work here; return a notice if they do not."""
-        with tempfile.TemporaryDirectory(prefix="probe-", dir=f"{self._root}/trash") as folder:
-            lower = f"{self._root}/skeletons/{self.skeleton()}"
+    def _probe(self, state: str) -> None:
+        """Find out, once, whether overlays work here; the ledger's write lock is held."""
+        if self._probed:
+            return
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=self._root) as folder:
+            lower = f"{self._root}/skeletons/{state}"
             self._upper(folder, lower, copy=False)
             try:
                 os.close(open_mounts([self._overlay(folder, lower, "")]))
             except OSError as err:
-                if err.errno == errno.EPERM:
-                    # Not ours to mount; the caller's user namespace may.
-                    return ""
-                self.overlays = False
-                return (
-                    f"host: overlayfs does not work on {self._root} ({err.strerror}):"
-                    " programs are read-only in containers, and their root is a copy"
-                )
-        return ""
+                # EPERM: not ours to mount; the caller's user namespace may.
+                if err.errno != errno.EPERM:
+                    self.overlays = False
+                    self.notice = (
+                        f"host: overlayfs does not work on {self._root} ({err.strerror}):"
+                        " programs are read-only in containers, and their root is a copy"
+                    )
+        self._probed = True
 
     def sweep(self, used: set[str]) -> None:
         """Remove skeletons that no root uses; the ledger's write lock is held."""
@@ -197,6 +206,10 @@ class HostLayout:
         for name in os.listdir(base):
             if name not in used and name != skeletons.state(self._host):
                 remove_tree(f"{base}/{name}")
+        for name in os.listdir(self._root):
+            if name.startswith("probe-"):
+                # Its process died: probing is under the write lock, too.
+                remove_tree(f"{self._root}/{name}")
 
 
 class HostSnapshotter(FolderSnapshotter):
@@ -209,22 +222,25 @@ class HostSnapshotter(FolderSnapshotter):
         mount_options: Sequence[str] = (),
         host: str = "/",
     ) -> None:
-        """Open `root`, and try whether overlays work there.
+        """Open `root`; whether overlays work there is tried by the first `prepare`.
 
         Args:
           root: A folder of its own, on a file system that overlayfs accepts as upper.
-          mount_options: Added to every overlay mount: `userxattr` in a user namespace.
+          mount_options: Added to every overlay mount; `userxattr` is, in a user namespace.
           host: Whose programs; tests take another root than `/`.
         """
         path = os.path.abspath(os.fspath(root))
         if ":" in path or "," in path:
             raise InvalidArgument(f"snapshots root {path!r}: overlayfs allows neither ':' nor ','")
         os.makedirs(path, mode=0o711, exist_ok=True)
-        self._layout = HostLayout(path, mount_options, host)
+        options = (*mount_options, *(("userxattr",) if _in_user_namespace() else ()))
+        self._layout = HostLayout(path, options, host)
         super().__init__("host", Folders(path, self._layout), frozenset())
-        notice = self._layout.probe()
-        self.notices: tuple[str, ...] = (notice,) if notice else ()
-        """Sentences for whoever starts a container: how this host falls short."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for whoever starts a container: how this host falls short. After `prepare`."""
+        return (self._layout.notice,) if self._layout.notice else ()
 
     async def commit(
         self,

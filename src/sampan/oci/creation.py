@@ -1,0 +1,315 @@
+"""A container's creation: from a bundle to an init that waits, or to nothing at all."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sampan import cgroups
+from sampan.errors import InvalidArgument, SampanError, Unimplemented
+from sampan.linux import mounts as mnt
+from sampan.linux import namespaces as ns
+from sampan.linux import process
+from sampan.model.runtime.document import dumps
+from sampan.model.runtime.resources import DeviceRule, Resources
+from sampan.model.runtime.spec import Spec, parse_spec, read_text
+from sampan.oci import StartFailed
+from sampan.oci.birth import Birth, Born, bear
+from sampan.oci.container import Container
+from sampan.oci.delivery import deliver
+from sampan.oci.hooks import check_hooks, run_hooks
+from sampan.oci.plan.namespaces import NamespacePlan, plan_namespaces
+from sampan.oci.plan.process import plan_process
+from sampan.oci.plan.sysctl import plan_sysctls
+from sampan.oci.rootfs.plan import RootfsPlan, plan_rootfs
+from sampan.oci.statefile import StateFolder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["create"]
+
+_KILL_TIMEOUT_S = 10.0
+_DEFAULT_DEVICES = (
+    (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, None), (10, 200),
+)  # fmt: skip
+_TYPES = {
+    "pid": ns.CLONE_NEWPID, "network": ns.CLONE_NEWNET, "mount": ns.CLONE_NEWNS,
+    "ipc": ns.CLONE_NEWIPC, "uts": ns.CLONE_NEWUTS, "user": ns.CLONE_NEWUSER,
+    "cgroup": ns.CLONE_NEWCGROUP, "time": ns.CLONE_NEWTIME,
+}  # fmt: skip
+
+
+def create(
+    *,
+    root: str,
+    id: str,
+    bundle: str,
+    spec: Spec | None = None,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    console_socket: str | int | None = None,
+    pid_file: str | None = None,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+    systemd_cgroup: bool = False,
+    rootless: bool = False,
+    pidfd_socket: str | None = None,
+    preserve_fds: int = 0,
+    listen_fds: int = 0,
+    debug_modules: bool = False,
+) -> Container:
+    """Make a container from a bundle up to the moment before its program runs.
+
+    Args:
+      root: Folder of all containers' states.
+      id: Its name, unique below `root`.
+      bundle: Folder of config.json; relative paths in it count from here.
+      spec: config.json, when the caller has it already.
+      stdio: Borrowed fds for 0, 1 and 2; unused with a terminal.
+      console_socket: Where the terminal's master goes: a path, or a connected socket's fd.
+      pid_file: Gets init's pid, written whole.
+      no_pivot: MS_MOVE instead of pivot_root, for a root on an initramfs.
+      no_new_keyring: Keep the caller's session keyring.
+      systemd_cgroup: Ask systemd for the cgroup.
+      rootless: Do without the cgroups that we may not make.
+      pidfd_socket: Path of a socket that gets init's pidfd.
+      preserve_fds: How many fds from 3 (after `listen_fds`) on the program gets.
+      listen_fds: How many fds of socket activation stand before those.
+      debug_modules: Have the child report its sys.modules, in `Container.modules`.
+
+    Raises:
+      AlreadyExists, InvalidArgument, StartFailed: as the front door says. Nothing is left behind.
+    """
+    bundle = os.path.realpath(bundle)
+    if spec is None:
+        text = read_text(f"{bundle}/config.json")
+        spec = parse_spec(text)
+    else:
+        text = dumps(spec.to_json()).encode()
+    if spec.process is None or spec.linux is None:
+        raise InvalidArgument("config.json has no process, or no linux section")
+    if systemd_cgroup:
+        raise Unimplemented("the systemd cgroup driver is not supported yet")
+    if spec.process.terminal and console_socket is None and stdio == (-1, -1, -1):
+        raise InvalidArgument("cannot allocate tty without a console socket")
+    _refuse_unsupported(spec)
+    check_hooks(spec.hooks)
+    folder = StateFolder.make(root, id)
+    namespaces: NamespacePlan | None = None
+    rootfs: RootfsPlan | None = None
+    manager: cgroups.Manager | None = None
+    try:
+        plan = plan_process(spec.process, spec.linux, root)
+        namespaces = plan_namespaces(spec.linux)
+        rootfs = plan_rootfs(spec, bundle, in_user_ns=namespaces.has_user, no_pivot=no_pivot)
+        birth = Birth(plan, stdio)
+        _fill(birth, spec, namespaces, rootfs, id, no_new_keyring=no_new_keyring)
+        birth.passed_fds = list(range(3, 3 + listen_fds + preserve_fds))
+        birth.debug_modules = debug_modules
+        wanted = cgroups.Manager(spec.linux.cgroups_path or id)
+        document = _document(spec, id, bundle, wanted)
+        folder.write_config(text)
+        folder.write(document)
+        _make_cgroup(wanted, spec, best_effort=rootless)
+        manager = wanted
+        document["cgroup"] = manager.to_state()
+        _plan_cgroup_mounts(rootfs, manager)
+        birth.fifo_fd = folder.make_fifo()
+        container = Container(folder, document)
+        birth.hook_state = container.hook_state("creating")
+        born = _bear(birth, namespaces, manager, container, folder, document, spec)
+        try:
+            container.pidfd, container.modules = born.pidfd, born.modules
+            deliver(
+                born,
+                plan,
+                console_socket=console_socket,
+                pidfd_socket=pidfd_socket,
+                pid_file=pid_file,
+                kind="standard",
+                state=container.hook_state("creating"),
+            )
+            container.console = born.console
+            del document["creating"]
+            folder.write(document)
+        except BaseException:
+            manager.kill_all(timeout_s=_KILL_TIMEOUT_S)
+            os.waitid(os.P_PIDFD, born.pidfd, os.WEXITED)
+            container.close()
+            raise
+    except BaseException:
+        _undo(folder, manager)
+        raise
+    finally:
+        if namespaces is not None:
+            namespaces.close()
+        if rootfs is not None:
+            rootfs.close()
+    folder.unlock()
+    return container
+
+
+def _refuse_unsupported(spec: Spec) -> None:
+    """Say clearly what is asked and not there yet; nothing is skipped in silence."""
+    linux = spec.linux
+    assert linux is not None  # noqa: S101
+    asked = {
+        "linux.intelRdt": linux.intel_rdt,
+        "linux.netDevices": linux.net_devices,
+        "linux.mountLabel": linux.mount_label,
+    }
+    for name, value in asked.items():
+        if value:
+            raise Unimplemented(f"config.json asks for {name}, which is not supported yet")
+
+
+def _bear(
+    birth: Birth,
+    namespaces: NamespacePlan,
+    manager: cgroups.Manager,
+    container: Container,
+    folder: StateFolder,
+    document: dict[str, Any],
+    spec: Spec,
+) -> Born:
+    def remember(pid: int) -> None:
+        container.pid = pid
+        document["pid"] = pid
+        document["start_time"] = process.start_time_ticks(pid)
+        folder.write(document)
+
+    def hooks(pid: int) -> None:
+        if spec.hooks is not None:
+            state = dumps(container.hook_state("creating")).encode()
+            run_hooks("prestart", spec.hooks.prestart, state)
+            run_hooks("createRuntime", spec.hooks.create_runtime, state)
+
+    try:
+        return bear(
+            birth,
+            namespaces,
+            manager,
+            on_born=remember,
+            hooks=hooks,
+        )
+    except OSError as err:
+        raise StartFailed(f"unable to start container process: {err.strerror}") from err
+    finally:
+        os.close(birth.fifo_fd)
+
+
+def _fill(
+    birth: Birth,
+    spec: Spec,
+    namespaces: NamespacePlan,
+    rootfs: RootfsPlan,
+    id: str,
+    *,
+    no_new_keyring: bool,
+) -> None:
+    linux = spec.linux
+    assert linux is not None  # noqa: S101  create has checked
+    birth.new_flags = namespaces.new
+    birth.joins = namespaces.joins
+    birth.namespaces_have_user = namespaces.has_user
+    if namespaces.new & ns.CLONE_NEWNS:
+        birth.rootfs = rootfs
+    else:
+        raise InvalidArgument("containers without a mount namespace of their own are not supported")
+    kinds = {n.type for n in linux.namespaces}
+    if spec.hostname:
+        if "uts" not in kinds:
+            raise InvalidArgument("unable to set hostname without a private UTS namespace")
+        birth.hostname = os.fsencode(spec.hostname)
+    birth.domainname = os.fsencode(spec.domainname)
+    birth.sysctls = plan_sysctls(linux)
+    birth.keyring = "" if no_new_keyring else f"_ses.{id}"
+    hooks = spec.hooks
+    if hooks is not None:
+        birth.asks_hooks = bool(hooks.prestart or hooks.create_runtime)
+        birth.create_hooks = hooks.create_container
+        birth.start_hooks = hooks.start_container
+
+
+def _with_default_devices(resources: Resources) -> Resources:
+    """Add the rules without which no container works; they come last, so that they win.
+
+    Source: runtime-spec config-linux.md#default-devices; runc adds making any node, and terminals.
+    """
+    if not resources.devices:
+        return resources
+    rules = [DeviceRule(allow=True, type=kind, access="m") for kind in ("c", "b")]
+    for major, minor in _DEFAULT_DEVICES:
+        rule = DeviceRule(allow=True, type="c", major=major, minor=minor, access="rwm")
+        rules.append(rule)
+    return resources.replace(devices=(*resources.devices, *rules))
+
+
+def _make_cgroup(manager: cgroups.Manager, spec: Spec, *, best_effort: bool) -> None:
+    assert spec.linux is not None  # noqa: S101
+    manager.create(best_effort=best_effort)
+    try:
+        manager.apply(_with_default_devices(spec.linux.resources or Resources()))
+    except BaseException:
+        manager.delete()
+        raise
+
+
+def _plan_cgroup_mounts(rootfs: RootfsPlan, manager: cgroups.Manager) -> None:
+    """Open the container's own cgroup in each hierarchy, for a mount of type cgroup to show."""
+    if not any(mount.fstype in ("cgroup", "cgroup2") for mount in rootfs.mounts):
+        return
+    controllers: dict[str, list[str]] = {}
+    for name, path in manager.paths.items():
+        if name != "unified":
+            controllers.setdefault(path, []).append(name.removeprefix("name="))
+    for path, names in controllers.items():
+        merged = ",".join(names)
+        tree = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
+        rootfs.cgroup_mounts.append((os.fsencode(merged), tree))
+        if len(names) > 1:
+            links = [(os.fsencode(name), os.fsencode(merged)) for name in names]
+            rootfs.cgroup_links.extend(links)
+    if not controllers:
+        path = manager.paths["unified"]
+        rootfs.cgroup_v2 = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
+
+
+def _document(spec: Spec, id: str, bundle: str, manager: cgroups.Manager) -> dict[str, Any]:
+    assert spec.linux is not None  # noqa: S101
+    flags = 0
+    own_pids = False
+    for namespace in spec.linux.namespaces:
+        flags |= _TYPES[namespace.type]
+        own_pids = own_pids or (namespace.type == "pid" and not namespace.path)
+    kept_hooks = {}
+    if spec.hooks is not None:
+        encoded = spec.hooks.to_json()
+        kept_hooks = {k: encoded[k] for k in ("poststart", "poststop") if k in encoded}
+    now = time.time_ns()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+    return {
+        "id": id,
+        "bundle": bundle,
+        "pid": 0,
+        "creating": True,
+        "start_time": 0,
+        "created": f"{stamp}.{now % 10**9:09d}Z",
+        "namespaces": flags,
+        "cgroup": manager.to_state(),
+        "own_pids": own_pids,
+        "ociVersion": spec.oci_version or "1.0.2",
+        "annotations": spec.annotations or {},
+        "hooks": kept_hooks,
+    }
+
+
+def _undo(folder: StateFolder, manager: cgroups.Manager | None) -> None:
+    if manager is not None:
+        try:
+            manager.kill_all(timeout_s=_KILL_TIMEOUT_S)
+            manager.delete()
+        except SampanError:
+            return  # what is left is found and removed by `delete --force`
+    folder.remove()
