@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sampan import __version__
+from sampan.concurrency import run
 from sampan.daemon.notify import notify
+from sampan.daemon.served import instances
 from sampan.daemon.servers import bind, serving
 from sampan.engine import Engine, Settings, resolve
 from sampan.engine.config import LOG_LEVELS, NAMES
@@ -33,6 +35,7 @@ from sampan.services.images.service import ImagesService
 from sampan.services.introspection.service import IntrospectionService
 from sampan.services.leases.service import LeasesService
 from sampan.services.namespaces.service import NamespacesService
+from sampan.services.sandboxes.service import SandboxesService
 from sampan.services.snapshots.service import SnapshotsService
 from sampan.services.tasks.service import TasksService
 from sampan.services.version.service import VersionService
@@ -105,15 +108,29 @@ async def _handlers(engine: Engine) -> list[Any]:
         ),
         EventsService(engine.events),
         ImagesService(metadata),
-        IntrospectionService(await engine.identity(), engine.graph.instances),
+        IntrospectionService(
+            await engine.identity(), [*engine.graph.instances, *instances()], _features
+        ),
         LeasesService(metadata),
         NamespacesService(metadata),
+        SandboxesService(metadata),
         SnapshotsService(metadata),
         TasksService(metadata, engine.tasks),
         VersionService(),
         Health(),
     ]
     return ServerReflection.extend(services)
+
+
+async def _features() -> bytes:
+    """Return what our OCI runtime says of itself; it is never loaded in this process."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = await run(
+        [sys.executable, "-P", "-m", "sampan.oci", "features"],
+        env={**os.environ, "PYTHONPATH": path},
+        timeout_s=10,
+    )
+    return done.check().stdout
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ SHAREABLE_LABEL: Final = "containerd.io/namespace.shareable"
 _INGEST_LIFE_US: Final = 24 * 3600 * 1_000_000
 """How long an ingest that no lease holds waits for its next writer, as in containerd."""
 _COLUMNS: Final = "digest, size, labels, created_us, updated_us"
+_HERE: Final = -1
+"""No size: the namespace has the blob already."""
 
 
 class ContentView:
@@ -111,7 +113,9 @@ class ContentView:
         def begin(tx: Tx) -> int | None:
             """Note the ingest; return the size if this namespace may have the blob as it is."""
             if expected is not None and self._has(tx, where, expected):
-                raise AlreadyExists(f"content {expected}: already exists")
+                # Found is as good as fetched: until something refers to it, the lease keeps it.
+                keep_by_lease(tx, where, lease, "content", expected)
+                return _HERE
             self._check_unpublished(tx, where, ref)
             ensure_namespace(tx, where)
             tx.execute(
@@ -122,12 +126,11 @@ class ContentView:
             keep_by_lease(tx, where, lease, "ingests", ref)
             return self._shared_size(tx, expected) if expected is not None else None
 
-        try:
-            size = await self._core.write(begin)
-        except AlreadyExists:
+        size = await self._core.write(begin)
+        if size == _HERE:
             # As the Protocol promises: an ingest of a blob that is here is dropped.
             await self._drop(where, ref)
-            raise
+            raise AlreadyExists(f"content {expected}: already exists")
         bare = None if size is not None and total in (0, size) else await self._open(where, ref)
         return _Writer(self, where, ref, lease, expected, bare, size or 0)
 

@@ -69,7 +69,7 @@ class Scheduler:
             try:
                 stats = await self._collect()
                 pause_s = stats.locked_s
-            except SampanError:
+            except (SampanError, OSError):
                 log.exception("collection failed; the next one tries again")
             self.collections += 1
             share = min(max(self._config.pause_threshold, 0.001), 0.5)

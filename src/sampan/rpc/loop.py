@@ -29,6 +29,7 @@ __all__ = ["ERR", "HUP", "IN", "OUT", "Future", "Lock", "Loop", "Timer"]
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 
 _T = TypeVar("_T")
+_PATIENCE_MAX_S = 3600.0
 
 
 class Future(Generic[_T]):
@@ -251,7 +252,8 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return None
-        return max(0.0, self._timers[0].at_s - time.monotonic())
+        # epoll takes at most 2^31 ms; waking up once an hour for nothing costs nothing.
+        return min(_PATIENCE_MAX_S, max(0.0, self._timers[0].at_s - time.monotonic()))
 
     def _call(self, callback: Callable[..., None], *args: Any) -> None:
         try:

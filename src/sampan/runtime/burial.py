@@ -111,7 +111,7 @@ def clean_up(bundle: Bundle, zygote: Callable[[], Zygote], state: Path) -> None:
             "namespace": bundle.namespace,
             "id": bundle.id,
             "bundle": os.fspath(bundle.path),
-            "oci_root": os.fspath(folder),
+            "oci_root": os.fspath(folder.parent),
         }
     ).encode()
     try:

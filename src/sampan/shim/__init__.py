@@ -15,7 +15,8 @@ Two ways in, one server (`serve`):
 
 Config. `id` (of the first container, or of the pod), `namespace`, `socket` (path; "" when
 `listen_fd` is given), `bundle` (where `address` and `shim.pid` are written, "" for nowhere),
-`publish` (path of the daemon's ttrpc socket, "" for none), `oci_root` (state of `sampan.oci`),
+`publish` (path of the daemon's ttrpc socket, "" for none), `oci_root` (states of `sampan.oci` are
+in `<oci_root>/<namespace>/<id>`, here and for `cleanup:worker`),
 `systemd_cgroup`; and places in `fds`, -1 for none: `listen_fd`, a listening socket;
 `connection_fd`, a connected socket to serve at once; `owner_fd`, a pidfd or a socket: when it
 becomes readable (the owner died) everything is killed, unmounted and deleted, and the shim exits;

@@ -14,11 +14,15 @@ __all__ = ["worker"]
 
 
 def worker(payload: bytes, fds: list[int]) -> int:
-    """Clean up behind the container that `payload` names: `id`, `bundle` and `oci_root`."""
+    """Clean up behind the container that `payload` names.
+
+    Its `oci_root`, `namespace`, `id` and `bundle` are those of the shim's `Config`.
+    """
     for fd in fds:
         os.close(fd)
     values = json.loads(payload)
     with contextlib.suppress(NotFound):
-        oci.load(values["oci_root"], values["id"]).delete(force=True)
+        root = os.path.join(values["oci_root"], values["namespace"])
+        oci.load(root, values["id"]).delete(force=True)
     rootfs.unmount_all(os.path.join(values["bundle"], "rootfs"))
     return 0

@@ -1,9 +1,9 @@
 """Errands: what is done in a child of the shim that ends, so that the shim stays small.
 
 A forked shim shares its memory with the zygote until it writes; and Python writes wherever it
-looks, since it counts references. Whoever reads a config.json, plans a rootfs and bears a
-container has made 4 MB its own. So a child is forked for it, and its memory goes when it ends. What it
-has borne is adopted by the shim, a subreaper, as what `runc create` has borne would be.
+looks, since it counts references. Who reads a config.json, plans a rootfs and bears a container
+has made a megabyte its own for that alone. So a child is forked for it, and its memory goes when it
+ends. What it has borne is adopted by the shim, a subreaper, as what `runc create` bears is.
 
     shim -> fork -> errand: function() -> one packet: b"ok" or the error, and a result; fds beside
          <- adopts whatever the errand leaves behind

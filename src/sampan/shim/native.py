@@ -85,7 +85,6 @@ class Native:
         self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool
     ) -> Born:
         """See Runtime."""
-
         values = _json(process, f"exec {exec_id}: bad process")
         values["terminal"] = terminal
         child = self._load().exec(Process.from_json(values), stdio=stdio)

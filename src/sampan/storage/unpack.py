@@ -8,6 +8,10 @@ Every layer is applied into an empty folder of its own; only the commits are in 
 leaves open without its parents is settled then: folders that it does not list take owner and mode
 from below, and a layer with a hard link into its parents is applied once more, onto them.
 
+Keys carry the label `containerd.io/snapshot.ref` with the name they will be committed to. So two
+who unpack the same image at once do a layer once where they can, and in a namespaced view what is
+found is kept by the request's lease: no collection takes it before the image refers to it.
+
 Killed anywhere, this leaves keys `extract-…` that nothing refers to, and whole committed layers.
 """
 

@@ -55,10 +55,10 @@ class Daemon:
             self.pid = self._process.pid
             pidfd = os.pidfd_open(self.pid)
             try:
-                readable = select.select([ready, pidfd], [], [], _START_S)[0]
+                readable = select.select([ready.fileno(), pidfd], [], [], _START_S)[0]
             finally:
                 os.close(pidfd)
-            assert ready in readable, f"sampand did not start: {self.log.read_text()}"
+            assert ready.fileno() in readable, f"sampand did not start: {self.log.read_text()}"
             assert ready.recv(100) == b"READY=1"
 
     def stop(self, number: int = signal.SIGTERM) -> int:

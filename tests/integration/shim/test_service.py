@@ -2,20 +2,15 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any as Untyped
 
 import pytest
 
 from sampan.errors import FailedPrecondition, NotFound, SampanError, Unavailable
-from sampan.linux.process import pidfd_open, pidfd_wait
 from sampan.rpc.client import Client
-from sampan.rpc.messages import cgroups1, runc, task, types
+from sampan.rpc.messages import cgroups1, task, types
 from sampan.rpc.messages.wellknown import Any
 from sampan.rpc.wire import Message
 from sampan.testing import requires
@@ -24,95 +19,11 @@ SERVICE = "containerd.task.v2.Task"
 SHIMS = ["native", "runc", "debian"]
 
 
-def make_bundle(folder: Path, *args: str) -> None:
-    """Write a bundle around busybox."""
-    (folder / "rootfs/bin").mkdir(parents=True)
-    (folder / "rootfs/proc").mkdir()
-    busybox = shutil.which("busybox") or ""
-    shutil.copy(busybox, folder / "rootfs/bin/busybox")
-    for word in subprocess.run(["ldd", busybox], capture_output=True, text=True).stdout.split():
-        if word.startswith("/"):
-            target = folder / "rootfs" / word.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(word, target)
-    for name in ("sh", "sleep", "cat", "echo", "true", "dd", "stty", "yes"):
-        (folder / "rootfs/bin" / name).symlink_to("busybox")
-    spec = {
-        "ociVersion": "1.0.2",
-        "process": process(*args),
-        "root": {"path": "rootfs"},
-        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
-        "linux": {
-            "cgroupsPath": f"/sampan-test-shim/{folder.name}-{os.getpid()}",
-            "namespaces": [{"type": each} for each in ("pid", "ipc", "uts", "mount")],
-        },
-    }
-    (folder / "config.json").write_text(json.dumps(spec))
+NewShim = Callable[..., Untyped]
 
 
 def process(*args: str) -> dict[str, object]:
     return {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
-
-
-class Shim:
-    """A started shim and its bundle."""
-
-    def __init__(self, kind: str, folder: Path, *args: str) -> None:
-        self.kind = kind
-        self.folder = folder
-        self.bundle = folder / "bundle"
-        self.bundle.mkdir()
-        self.binary = "" if kind == "native" else "runc"
-        make_bundle(self.bundle, *args)
-        program = [sys.executable, "-m", "sampan.shim.main"]
-        if kind == "debian":
-            program = ["containerd-shim-runc-v2"]
-            os.mkfifo(self.bundle / "log")
-            self._log = os.open(self.bundle / "log", os.O_RDWR | os.O_NONBLOCK)
-        else:
-            (self.bundle / "log").touch()
-            self._log = -1
-        arguments = ["-namespace", "t", "-id", "c1", "-address", str(folder / "ctrd"), "start"]
-        environment = {**os.environ, "TTRPC_ADDRESS": ""}
-        if kind == "debian":
-            environment["TTRPC_ADDRESS"] = str(folder / "ctrd.ttrpc")
-            arguments = ["-publish-binary", "/bin/true", *arguments]
-        started = subprocess.run(
-            [*program, *arguments],
-            cwd=self.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
-            env=environment, check=True,
-        )  # fmt: skip
-        self.address = started.stdout.removeprefix("unix://")
-        self.client = Client.connect(self.address)
-        self.pid = int(self.call("Connect", id="c1").shim_pid)
-        self.pidfd = pidfd_open(self.pid)
-
-    def call(self, method: str, **fields: object) -> Untyped:
-        if self.kind == "debian" and fields.get("stdout"):
-            # 1.6 sends both streams of a file:// URI into stdout's file, and cannot do without
-            # a stderr.
-            fields["stderr"] = fields["stdout"]
-        request, answer = task.METHODS[method]
-        return self.client.call(SERVICE, method, request(**fields), answer, timeout_s=20)
-
-    def create(self, **fields: object) -> Untyped:
-        options = Any.pack(runc.Options(binary_name=self.binary, root=str(self.folder / "root")))
-        return self.call("Create", id="c1", bundle=str(self.bundle), options=options, **fields)
-
-    def close(self) -> None:
-        for method, fields in (
-            ("Kill", {"id": "c1", "signal": 9, "all": True}), ("Wait", {"id": "c1"}),
-            ("Delete", {"id": "c1"}), ("Shutdown", {"id": "c1", "now": True}),
-        ):  # fmt: skip
-            try:
-                self.call(method, **fields)
-            except SampanError:
-                continue
-        self.client.close()
-        assert pidfd_wait(self.pidfd, 20)
-        os.close(self.pidfd)
-        if self._log >= 0:
-            os.close(self._log)
 
 
 @pytest.fixture(params=SHIMS)
@@ -120,20 +31,13 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="sampan-shim-"))
-    yield path
-    shutil.rmtree(path)
-
-
 def uri(path: Path) -> str:
     return f"file://{path}"
 
 
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
-def test_a_whole_life(kind: str, folder: Path) -> None:
-    shim = Shim(kind, folder, "sh", "-c", "echo out; echo err >&2; exec sleep 100")
+def test_a_whole_life(new_shim: NewShim, kind: str, folder: Path) -> None:
+    shim = new_shim(kind, folder, "sh", "-c", "echo out; echo err >&2; exec sleep 100")
     try:
         out, err = folder / "out", folder / "err"
         pid = shim.create(stdout=uri(out), stderr=uri(err)).pid
@@ -170,8 +74,8 @@ def test_a_whole_life(kind: str, folder: Path) -> None:
 
 
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
-def test_exec_has_its_own_status_output_and_end(kind: str, folder: Path) -> None:
-    shim = Shim(kind, folder, "sleep", "100")
+def test_exec_has_its_own_status_output_and_end(new_shim: NewShim, kind: str, folder: Path) -> None:
+    shim = new_shim(kind, folder, "sleep", "100")
     try:
         shim.create()
         shim.call("Start", id="c1")
@@ -192,8 +96,8 @@ def test_exec_has_its_own_status_output_and_end(kind: str, folder: Path) -> None
 
 
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
-def test_create_fails_in_the_runtimes_words(kind: str, folder: Path) -> None:
-    shim = Shim(kind, folder, "nosuchprogram")
+def test_create_fails_in_the_runtimes_words(new_shim: NewShim, kind: str, folder: Path) -> None:
+    shim = new_shim(kind, folder, "nosuchprogram")
     try:
         with pytest.raises(SampanError, match="executable file not found"):
             shim.create()
@@ -204,9 +108,11 @@ def test_create_fails_in_the_runtimes_words(kind: str, folder: Path) -> None:
 
 
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
-def test_fifos_carry_every_byte_to_a_late_reader(kind: str, folder: Path) -> None:
+def test_fifos_carry_every_byte_to_a_late_reader(
+    new_shim: NewShim, kind: str, folder: Path
+) -> None:
     size = 4 << 20
-    shim = Shim(
+    shim = new_shim(
         kind, folder, "dd", "if=/dev/zero", "status=none", "bs=65536", f"count={size // 65536}"
     )
     fifo = folder / "stdout"
@@ -230,8 +136,8 @@ def test_fifos_carry_every_byte_to_a_late_reader(kind: str, folder: Path) -> Non
 
 
 @requires("root", "busybox")
-def test_a_full_fifo_blocks_the_container_and_a_new_reader_goes_on(folder: Path) -> None:
-    shim = Shim("native", folder, "dd", "if=/dev/zero", "bs=65536", "count=64")
+def test_a_full_fifo_blocks_until_a_new_reader_goes_on(new_shim: NewShim, folder: Path) -> None:
+    shim = new_shim("native", folder, "dd", "if=/dev/zero", "bs=65536", "count=64")
     fifo = folder / "stdout"
     os.mkfifo(fifo)
     try:
@@ -249,8 +155,8 @@ def test_a_full_fifo_blocks_the_container_and_a_new_reader_goes_on(folder: Path)
 
 
 @requires("root", "busybox", "runc", "containerd-shim-runc-v2")
-def test_stdin_ends_with_closeio(kind: str, folder: Path) -> None:
-    shim = Shim(kind, folder, "cat")
+def test_stdin_ends_with_closeio(new_shim: NewShim, kind: str, folder: Path) -> None:
+    shim = new_shim(kind, folder, "cat")
     stdin, stdout = folder / "stdin", folder / "stdout"
     os.mkfifo(stdin)
     os.mkfifo(stdout)
@@ -275,8 +181,8 @@ def test_stdin_ends_with_closeio(kind: str, folder: Path) -> None:
 
 @requires("root", "busybox", "runc")
 @pytest.mark.parametrize("kind", ["native", "runc"])
-def test_terminal(kind: str, folder: Path) -> None:
-    shim = Shim(kind, folder, "sh", "-c", "read x; stty size; echo got $x")
+def test_terminal(new_shim: NewShim, kind: str, folder: Path) -> None:
+    shim = new_shim(kind, folder, "sh", "-c", "read x; stty size; echo got $x")
     stdin, stdout = folder / "stdin", folder / "stdout"
     os.mkfifo(stdin)
     os.mkfifo(stdout)
@@ -304,8 +210,8 @@ def test_terminal(kind: str, folder: Path) -> None:
 
 
 @requires("root", "busybox")
-def test_json_log_without_a_client(folder: Path) -> None:
-    shim = Shim("native", folder, "sh", "-c", "echo one; echo two >&2; echo -n three")
+def test_json_log_without_a_client(new_shim: NewShim, folder: Path) -> None:
+    shim = new_shim("native", folder, "sh", "-c", "echo one; echo two >&2; echo -n three")
     log = folder / "log.json"
     try:
         target = f"sampan-log://{log}?format=json-file&max-size=1000000"
@@ -322,8 +228,8 @@ def test_json_log_without_a_client(folder: Path) -> None:
 
 
 @requires("root", "busybox")
-def test_the_socket_is_gone_after_shutdown(folder: Path) -> None:
-    shim = Shim("native", folder, "true")
+def test_the_socket_is_gone_after_shutdown(new_shim: NewShim, folder: Path) -> None:
+    shim = new_shim("native", folder, "true")
     shim.create()
     shim.call("Start", id="c1")
     with pytest.raises(FailedPrecondition):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.kernel.metadata.folder_stores import FolderContent, FolderSnapshots
 
 from sampan import context
-from sampan.errors import SampanError
+from sampan.errors import AlreadyExists, SampanError
 from sampan.metadata import Container, Image, Lease, Metadata, Opaque, Resource, Runtime
 from sampan.model.descriptor import Descriptor
 from sampan.model.digest import Digest, of_bytes
@@ -137,13 +137,22 @@ class Pair:
         with context.scope(where), suppress(SampanError):
             await getattr(self, verb)(where, key, *more)
 
+    async def _write(self, key: str, labels: dict[str, str]) -> None:
+        async with await self.metadata.content.writer(f"w-{key}", expected=digest_of(key)) as w:
+            if not (await w.status()).offset:
+                await w.write(key.encode())
+            await w.commit(labels=labels)
+
     async def blob(self, where: str, key: str, refs: list[tuple[str, str]], why: str) -> None:
         lease = key if why == "lease" else ""
-        with context.scope(lease=lease):
-            async with await self.metadata.content.writer(f"w-{key}", expected=digest_of(key)) as w:
-                if not (await w.status()).offset:
-                    await w.write(key.encode())
-                await w.commit(labels=labels_of(refs, why == "root"))
+        try:
+            with context.scope(lease=lease):
+                await self._write(key, labels_of(refs, why == "root"))
+        except AlreadyExists:
+            if lease:
+                # What a lease's request finds, it keeps, too.
+                self.model.leases[where, key][1].add(("content", key))
+            raise
         self.model.blobs[where, key] = (refs, why == "root")
         if lease:
             self.model.leases[where, key][1].add(("content", key))

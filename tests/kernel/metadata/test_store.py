@@ -11,7 +11,13 @@ import pytest
 from tests.kernel.metadata.folder_stores import FolderContent, FolderSnapshots
 
 from sampan import context
-from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from sampan.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 from sampan.events import Envelope, Exchange, Subscription
 from sampan.metadata import (
     Container,
@@ -272,3 +278,33 @@ async def test_sandboxes(metadata: Metadata) -> None:
     await metadata.sandboxes.delete("s")
     with pytest.raises(NotFound):
         await metadata.sandboxes.get("s")
+
+
+async def test_a_ref_that_is_being_committed_is_taken(metadata: Metadata, tmp_path: Path) -> None:
+    """Between the blob on disk and its row, nobody may begin to fetch the same blob again."""
+    digest = of_bytes(b"data")
+    other = await Metadata.open(
+        tmp_path,
+        content=FolderContent(tmp_path / "content"),
+        snapshotters={"folder": FolderSnapshots(tmp_path / "folder")},
+    )
+    async with await other.content.writer("r", expected=digest) as writer:
+        await writer.write(b"data")
+        await other.content.guard("ns", "r", digest)
+    with pytest.raises(Unavailable, match="being committed"):
+        await metadata.content.writer("r", expected=digest)
+    await other.close()
+    async with await metadata.content.writer("r", expected=digest) as writer:
+        assert (await writer.commit()).digest == digest
+
+
+async def test_a_lease_keeps_a_blob_that_is_found(metadata: Metadata) -> None:
+    digest = await put(metadata, b"data")
+    lease = await metadata.leases.create("l")
+    with context.scope("ns", lease=lease.id), pytest.raises(AlreadyExists):
+        await metadata.content.writer("r", expected=digest)
+    await metadata.collect()
+    assert (await metadata.content.info(digest)).size == 4
+    await metadata.leases.delete("l", sync=True)
+    with pytest.raises(NotFound):
+        await metadata.content.info(digest)

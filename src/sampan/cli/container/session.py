@@ -52,9 +52,17 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._detached = asyncio.Event()
         self._signals: asyncio.Queue[int] = asyncio.Queue()
+        self._handlers = contextlib.ExitStack()
 
     def connect(self) -> None:
-        """Start copying; the process exists, running or not."""
+        """Start copying; the process exists, running or not.
+
+        From now on signals are kept for it: one that came between its start and `finish` would end
+        us instead.
+        """
+        if self._proxy and not (self._terminal and os.isatty(0)):
+            for name in _FORWARDED:
+                self._on(self._handlers, name)
         loop = self._loop
         if not self._terminal:
             self._streams.on_broken = lambda: self._safely(loop, self._signals.put_nowait, _BROKEN)
@@ -77,14 +85,11 @@ class Session:
 
     async def finish(self) -> Exit | None:
         """Wait for the process's end and for all its output; None when the user detached."""
-        with contextlib.ExitStack() as stack:
+        with self._handlers as stack:
             if self._terminal:
                 stack.enter_context(terminal.Raw())
                 self._on(stack, "SIGWINCH")
                 self._signals.put_nowait(signal.SIGWINCH)
-            if self._proxy and not (self._terminal and os.isatty(0)):
-                for name in _FORWARDED:
-                    self._on(stack, name)
             ended = await self._until_exit()
             if ended is not None:
                 await to_thread(self._streams.finish)

@@ -155,7 +155,7 @@ def _run() -> Mount:
 def _volumes(volumes: tuple[Volume, ...]) -> tuple[Mount, ...]:
     mounts = []
     for one in volumes:
-        if not one.target.startswith("/") or os.path.normpath(one.target) == "/":
+        if not one.target.startswith("/") or not os.path.normpath(one.target).strip("/"):
             raise InvalidArgument(f"mount target {one.target!r} must be an absolute path below /")
         if one.type == "bind":
             options = ("rbind", "rprivate", *(one.options or ("rw",)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,14 +50,20 @@ class _Row:
 class IntrospectionService(IntrospectionBase):
     """What clients ask before they decide how to work with us.
 
-    `features` is the encoded JSON of the runtime's features (runtime-spec features.md), empty when
-    it is not known.
+    `features` is asked once for the encoded JSON of the runtime's features (runtime-spec
+    features.md), empty when it is not known.
     """
 
-    def __init__(self, uuid: str, plugins: Sequence[Instance], features: bytes = b"") -> None:
+    def __init__(
+        self,
+        uuid: str,
+        plugins: Sequence[Instance],
+        features: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> None:
         self._uuid = uuid
         self._plugins = plugins
-        self._features = features
+        self._ask = features
+        self._features = b""
 
     @unary
     async def Plugins(self, request: pb.PluginsRequest) -> pb.PluginsResponse:
@@ -77,12 +83,14 @@ class IntrospectionService(IntrospectionBase):
         for one in self._plugins:
             registration = one.registration
             if (str(registration.type), registration.id) == (request.type, request.id):
-                return pb.PluginInfoResponse(plugin=_message(one), extra=self._extra(request))
+                return pb.PluginInfoResponse(plugin=_message(one), extra=await self._extra(request))
         raise NotFound(f"plugin {request.type}.{request.id}: not found")
 
-    def _extra(self, request: pb.PluginInfoRequest) -> AnyMessage | None:
+    async def _extra(self, request: pb.PluginInfoRequest) -> AnyMessage | None:
         if (request.type, request.id) != (_RUNTIME_TYPE, "task"):
             return None
+        if not self._features and self._ask is not None:
+            self._features = await self._ask()
         features = AnyMessage(type_url=_FEATURES_URL, value=self._features)
         info = RuntimeInfo(
             name="io.containerd.runc.v2",

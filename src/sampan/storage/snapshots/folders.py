@@ -125,7 +125,9 @@ class Folders:
                     self._to_trash(os.path.join(snapshots, name))
         trash = os.path.join(self.root, "trash")
         for name in os.listdir(trash):
-            remove_tree(os.path.join(trash, name))
+            # Another collection may be at it, too; what both leave is the next one's.
+            with contextlib.suppress(OSError):
+                remove_tree(os.path.join(trash, name))
 
     def close(self) -> None:
         self.ledger.close()

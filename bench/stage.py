@@ -1,0 +1,75 @@
+"""What all rows share: folders, bundles, runtimes, an image, and the options of this run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sampan.testing import SESSION, Bundle, Runtime, build_busybox_rootfs, missing
+from sampan.testing.runtimes import ENTRIES
+
+RUNTIMES = ("sampan-oci", "runc", "crun")
+_ENTRY = {"sampan-oci": "sampan-exec"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    quick: bool = False
+    rounds: int = 0
+    """0 is each row's own number."""
+
+    def count(self, usual: int, quick: int = 0) -> int:
+        """Return how many rounds to make of a row."""
+        return self.rounds or (quick or max(3, usual // 4) if self.quick else usual)
+
+
+class Stage:
+    """Bundles and runtimes in a folder of their own; `close` removes them."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.rootfs = build_busybox_rootfs(SESSION.folder / "rootfs")
+        self.refused: dict[str, str] = {}
+        """Peers that are not measured, and why."""
+        self.runtimes = {name: self.runtime(name) for name in RUNTIMES if self._works(name)}
+
+    def runtime(self, name: str) -> Runtime:
+        return Runtime(name, ENTRIES[_ENTRY.get(name, name)](), SESSION.new_folder())
+
+    def _works(self, name: str) -> bool:
+        """Tell whether a runtime is here and can run a container on this machine at all."""
+        if not name.startswith("sampan") and missing(name):
+            self.refused[name] = "not installed"
+            return False
+        runtime = self.runtime(name)
+        try:
+            result = runtime.run(self.bundle(), "true")
+        finally:
+            runtime.close()
+        if result.returncode:
+            self.refused[name] = (result.stderr.strip().splitlines() or ["failed"])[-1]
+        return result.returncode == 0
+
+    def bundle(self) -> Bundle:
+        """Return a new bundle over the common busybox."""
+        bundle = Bundle(SESSION.new_folder(), SESSION.unique_name("bench"))
+        bundle.config["root"]["path"] = str(self.rootfs)
+        return bundle
+
+    def close(self) -> None:
+        """End what is left, and remove the folder."""
+        for runtime in self.runtimes.values():
+            runtime.close()
+        reap()
+        SESSION.close()
+
+
+def reap() -> None:
+    """Take the orphans that have ended: we are their subreaper."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass

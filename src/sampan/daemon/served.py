@@ -1,0 +1,51 @@
+"""What the daemon itself adds to the graph that introspection shows: its services, in our order.
+
+Clients look for names of containerd's graph, so these are its types and ids, and what stands behind
+each is ours. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sampan.plugin import Instance, PluginType, Registration
+
+__all__ = ["instances"]
+
+_PLUGINS: Final = (
+    ("io.containerd.event.v1", "exchange"),
+    ("io.containerd.metadata.v1", "bolt"),
+    ("io.containerd.lease.v1", "manager"),
+    ("io.containerd.gc.v1", "scheduler"),
+    ("io.containerd.differ.v1", "walking"),
+    ("io.containerd.runtime.v2", "task"),
+    ("io.containerd.sandbox.store.v1", "local"),
+    *(
+        ("io.containerd.service.v1", f"{name}-service")
+        for name in (
+            *("containers", "content", "diff", "images", "introspection", "namespaces"),
+            *("snapshots", "tasks"),
+        )
+    ),
+    *(
+        ("io.containerd.grpc.v1", name)
+        for name in (
+            *("containers", "content", "diff", "events", "healthcheck", "images"),
+            *("introspection", "leases", "namespaces", "sandboxes", "snapshots", "tasks"),
+            "version",
+        )
+    ),
+)
+"""Type and id; `bolt` is what clients know the metadata by, whatever keeps it."""
+
+
+def _not_started(_: Any) -> object:
+    raise NotImplementedError  # the daemon makes it with its own hands
+
+
+def instances() -> list[Instance]:
+    """Return what works because the daemon does."""
+    return [
+        Instance(Registration(PluginType(kind), name, _not_started), value=True)
+        for kind, name in _PLUGINS
+    ]

@@ -1,0 +1,1 @@
+"""containerd.services.sandbox.v1: records of what holds pods together."""
