@@ -80,12 +80,12 @@ class Api:
         self._channel.close()
 
     def create(self, *args: str) -> str:
-        """Prepare, create record and task; return the container's name."""
+        """Create record, snapshot and task; return the container's name.
+
+        The record comes first: it keeps the snapshot from garbage collection, as a lease would.
+        """
         name = f"bench-{SESSION.tag}-api{next(_NUMBERS)}"
         config = default_config(args, cgroup=f"/{name}")
-        mounts = self.snapshots.Prepare(
-            snapshotter="overlayfs", key=name, parent=self._chain_id
-        ).mounts
         container = self.containers.pb.Container(
             id=name,
             snapshotter="overlayfs",
@@ -94,11 +94,14 @@ class Api:
         )
         container.runtime.name = "io.containerd.runc.v2"
         self.containers.Create(container=container)
+        mounts = self.snapshots.Prepare(
+            snapshotter="overlayfs", key=name, parent=self._chain_id
+        ).mounts
         self.tasks.Create(container_id=name, rootfs=mounts)
         return name
 
     def life(self, args: Sequence[str] = (BUSYBOX, "true")) -> dict[str, float]:
-        """Run a container from Prepare to Remove; milliseconds to running, and of it all."""
+        """Run a container from its record to Remove; milliseconds to running, and of it all."""
         began = time.perf_counter()
         name = self.create(*args)
         ended = self.tasks.future("Wait", container_id=name)

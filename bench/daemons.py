@@ -43,6 +43,15 @@ class Daemon:
         """Return the memory of all of them: what is shared counts by its share."""
         return sum(pss_kib(pid) for pid in self.processes()) / 1024
 
+    def pss_by_name(self) -> dict[str, float]:
+        """Return the mean memory of the processes of each name, in MiB."""
+        found: dict[str, list[float]] = {}
+        for pid in self.processes():
+            with suppress(OSError):
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                found.setdefault(name, []).append(pss_kib(pid) / 1024)
+        return {f"{len(each)} {name}": sum(each) / len(each) for name, each in found.items()}
+
     def cpu_s(self) -> float:
         """Return the processor time that its living processes and their dead children have used."""
         ticks = 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from bench.measure import Figures, Interleaved, Row, interval
+from bench.measure import Figures, Interleaved, Row, Sample, interval
 from bench.stage import Stage
-from sampan.testing import SESSION, Bundle, build_rootfs
+from sampan.testing import SESSION, Bundle, Runtime, build_rootfs
 
 WORK = """
 import json, os, socket, sys, threading, time
@@ -58,13 +60,27 @@ _TITLES = {
 
 
 def rows(stage: Stage) -> Iterator[Row]:
-    """Both sides run the host's python3; files are on the same file system."""
+    """All run the host's python3, on one file system; runc tells what is the kernel's doing."""
     volume = SESSION.new_folder()
+    programs: dict[str, Sample] = {"host": _outside(str(volume))}
+    with ExitStack() as stack:
+        for label, name in (("inside", "sampan-oci"), ("inside runc", "runc")):
+            programs[label] = stack.enter_context(_container(stage.runtimes[name], volume))
+        done = Interleaved(programs, stage.options.count(15, 3)).run()
+    for figure, title in _TITLES.items():
+        taken = done.taken(figure)
+        low, high = interval(taken["inside"], taken["host"])
+        yield Row(f"inside: {title}", "ms", "inside", "host", taken, 1.02,
+                  note=f"pairs {low:.2f} to {high:.2f}")  # fmt: skip
+
+
+@contextmanager
+def _container(runtime: Runtime, volume: Path) -> Iterator[Sample]:
+    """Run a container that waits; the sample works in it."""
     bundle = Bundle(SESSION.new_folder(), SESSION.unique_name("bench"))
     build_rootfs(bundle.rootfs)
     bundle.bind_host_programs()
     bundle.mount("/home", "bind", str(volume), "bind", "rw")
-    runtime = stage.runtimes["sampan-oci"]
     container = runtime.create(bundle, "/usr/bin/sleep", "100000")
     runtime.start(container)
 
@@ -73,23 +89,21 @@ def rows(stage: Stage) -> Iterator[Row]:
         assert result.returncode == 0, result.stderr
         return _figures(result.stdout)
 
-    def outside() -> Figures:
-        command = ["/usr/bin/python3", "-I", "-c", WORK, str(volume)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return _figures(done.stdout)
-
     try:
-        rounds = stage.options.count(15, 3)
-        done = Interleaved({"inside": inside, "host": outside}, rounds).run()
+        yield inside
     finally:
         runtime.kill(container)
         runtime.wait(container)
         runtime.delete(container)
-    for figure, title in _TITLES.items():
-        taken = done.taken(figure)
-        low, high = interval(taken["inside"], taken["host"])
-        yield Row(f"inside: {title}", "ms", "inside", "host", taken, 1.02,
-                  note=f"pairs {low:.2f} to {high:.2f}")  # fmt: skip
+
+
+def _outside(volume: str) -> Sample:
+    def take() -> Figures:
+        command = ["/usr/bin/python3", "-I", "-c", WORK, volume]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return _figures(done.stdout)
+
+    return take
 
 
 def _figures(text: str) -> Figures:

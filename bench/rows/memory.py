@@ -20,6 +20,7 @@ def rows(stage: Stage) -> Iterator[Row]:
     settle_s = 2 if stage.options.quick else 10
     idle: dict[str, list[float]] = {}
     each: dict[str, list[float]] = {}
+    parts: dict[str, dict[str, float]] = {}
     cpu: dict[str, list[float]] = {}
     with ExitStack() as stack:
         registry = stack.enter_context(DockerRegistry(SESSION.new_folder()))
@@ -35,11 +36,24 @@ def rows(stage: Stage) -> Iterator[Row]:
                     cpu[daemon.name] = [daemon.cpu_s() - used]
                     time.sleep(settle_s)
                     after = daemon.pss_mib()
+                    parts[daemon.name] = daemon.pss_by_name()
                     for one in ids:
                         api.end(one)
             idle[daemon.name] = [before]
             each[daemon.name] = [(after - before) / count]
-    yield Row(f"PSS a container, {count} idle", "MiB", "sampand", "containerd", each, limit=1.2)
+    yield Row(
+        f"PSS a container, {count} idle",
+        "MiB",
+        "sampand",
+        "containerd",
+        each,
+        limit=1.2,
+        note=_parts(parts["sampand"]),
+    )
     yield Row("PSS of the idle daemon, zygote included", "MiB", "sampand", "containerd", idle,
               limit=50)  # fmt: skip
     yield Row(f"CPU time to start {count} containers", "s", "sampand", "containerd", cpu, 0.5)
+
+
+def _parts(parts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {mib:.2f}" for name, mib in parts.items())

@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         # One line a header: nobody who asks for our debug messages means these.
         logging.getLogger("hpack").setLevel(logging.INFO)
-        faulthandler.register(signal.SIGUSR1, all_threads=True)
         asyncio.run(_run(settings))
     except SampanError as err:
         sys.stderr.write(f"sampand: {err}\n")
@@ -76,6 +75,7 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGUSR1, lambda *_: _stacks(loop))
     settings.state.mkdir(mode=0o711, parents=True, exist_ok=True)
     with bind(settings.address) as sock:
         # Who connects meanwhile waits in the socket's queue.
@@ -93,6 +93,16 @@ async def _run(settings: Settings) -> None:
             finally:
                 await events.close()
         settings.address.unlink(missing_ok=True)
+
+
+def _stacks(loop: asyncio.AbstractEventLoop) -> None:
+    """Write where every thread and every task of the loop is; works while the loop is stuck.
+
+    Not `faulthandler.register`: it walks the frames of threads that run, and may crash on them.
+    """
+    faulthandler.dump_traceback(all_threads=True)
+    for task in asyncio.all_tasks(loop):
+        task.print_stack(limit=5)
 
 
 async def _handlers(engine: Engine) -> list[Any]:

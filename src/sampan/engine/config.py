@@ -58,6 +58,8 @@ class Settings:
     """Snapshotter of containers that ask for none."""
     exec_oci: bool = False
     """Shims exec `sampan-oci` in place of running the OCI runtime in process."""
+    foreign_runtimes: tuple[str, ...] = ()
+    """Names of runtimes that are left to the foreign binary, though we would answer them."""
 
 
 def resolve(
@@ -102,6 +104,7 @@ def resolve(
         runtime=(file.runtime if file else "") or "io.containerd.sampan.v2",
         snapshotter=(file.snapshotter if file else "") or "overlayfs",
         exec_oci=file.exec_oci if file else False,
+        foreign_runtimes=file.foreign_runtimes if file else (),
     )
 
 

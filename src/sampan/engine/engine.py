@@ -63,7 +63,9 @@ class Engine:
         async with AsyncExitStack() as stack:
             await to_thread(_folders, settings)
             address = f"{settings.address}.ttrpc" if publish else ""
-            shims = Shims(settings.state, publish=address)
+            shims = Shims(
+                settings.state, publish=address, foreign_runtimes=settings.foreign_runtimes
+            )
             stack.push_async_callback(shims.close)
             if warm:
                 shims.warm()

@@ -26,6 +26,9 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     runtime: str = ""
     snapshotter: str = ""
     exec_oci: bool = False
+    foreign_runtimes: tuple[str, ...] = ()
+    """Of the names that our own shim answers, those to leave to the binary they are named for:
+    `["io.containerd.runc.v2"]` is then containerd-shim-runc-v2."""
     plugins: dict[str, dict[str, Any]] = {}
     """By URI: [plugins."io.containerd.snapshotter.v1.overlayfs"]."""
 

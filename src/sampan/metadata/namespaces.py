@@ -17,7 +17,6 @@ _HELD: Final = (
     ("images", "images"),
     ("content", "blobs"),
     ("containers", "containers"),
-    ("leases", "leases"),
     ("sandboxes", "sandboxes"),
     ("ingests", "ingests"),
 )
@@ -108,6 +107,9 @@ class Namespaces:
                 raise FailedPrecondition(
                     f"namespace {quoted(name)} must be empty, but it still has {', '.join(held)}"
                 )
+            # Leases alone hold nothing, and go with it, as in containerd.
+            tx.execute("DELETE FROM lease_resources WHERE namespace = ?", (name,))
+            tx.execute("DELETE FROM leases WHERE namespace = ?", (name,))
             tx.execute("DELETE FROM namespaces WHERE name = ?", (name,))
 
         await self._core.write(remove, durable=True)

@@ -433,7 +433,12 @@ class LocalTasks:
 
     async def _notice(self, bundle: Bundle) -> None:
         try:
-            await self._bury(bundle)
+            if await self._bury(bundle) is None:
+                # It seemed to listen still: a dying process closes one socket after the other.
+                request = pb.StateRequest(id=bundle.id)
+                await self._call(bundle, "State", request, pb.StateResponse)
+        except _Gone:
+            log.debug("task of a dead shim has ended: container=%s", bundle.id)
         except NotFound:
             log.debug("task was deleted when its shim ended: container=%s", bundle.id)
         except SampanError:

@@ -1,4 +1,4 @@
-"""Answers and error codes through a plain gRPC client: Debian's containerd 1.6 and sampand alike."""
+"""Answers and error codes through a plain gRPC client: containerd 1.6 and sampand alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Client:
     """Calls methods by name on a socket."""
 
     def __init__(self, socket: Path) -> None:
-        import grpc
+        import grpc  # type: ignore[import-untyped]
 
         self.channel = grpc.insecure_channel(f"unix:{socket}")
         grpc.channel_ready_future(self.channel).result(_START_S)

@@ -1,4 +1,4 @@
-"""The real containerd runs our shim: `ctr run --runtime io.containerd.sampan.v2` on Debian's 1.6."""
+"""The real containerd runs our shim: `ctr run --runtime io.containerd.sampan.v2` on 1.6."""
 
 import os
 import pty
@@ -49,7 +49,7 @@ class Containerd:
         (folder / "config.toml").write_text(_CONFIG.format(folder))
         self.environment = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
         with open(folder / "log", "wb") as log:
-            self.process = subprocess.Popen(  # noqa: TID251  lives longer than one call
+            self.process = subprocess.Popen(
                 ["containerd", "-c", str(folder / "config.toml")],
                 env=self.environment, stdout=log, stderr=log,
             )  # fmt: skip
@@ -151,7 +151,7 @@ def test_a_terminal(containerd: Containerd) -> None:
     name = containerd.name()
     ours, theirs = pty.openpty()
     arguments = ["run", "--rm", "-t", "--runtime", _RUNTIME, _IMAGE, name]
-    with subprocess.Popen(  # noqa: TID251  it talks while it runs
+    with subprocess.Popen(
         ["ctr", "--address", containerd.address, *arguments, "busybox", "tty"],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     ) as client:  # fmt: skip

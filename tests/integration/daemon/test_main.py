@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import stat
 import subprocess
@@ -98,9 +99,12 @@ def test_config_says_where_to_live(stopped: Any) -> None:
 
 
 def test_sigusr1_writes_stacks(daemon: Any) -> None:
-    os.kill(daemon.pid, signal.SIGUSR1)
+    for _ in range(3):
+        os.kill(daemon.pid, signal.SIGUSR1)
     assert daemon.stop() == 0
-    assert "most recent call first" in daemon.log.read_text()
+    said = daemon.log.read_text()
+    assert "most recent call first" in said
+    assert "Task" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -135,6 +139,28 @@ def test_a_shim_killed_while_it_was_away_is_buried(daemon: Any, rootfs: Path) ->
     daemon.ctr("task", "rm", "c1")
     assert tasks(daemon) == {}
     assert os.listdir(daemon.folder / "state/oci/default") == []
+
+
+@requires("busybox", "ctr", "containerd-shim-runc-v2", "runc")
+def test_one_key_hands_a_name_to_the_foreign_binary(stopped: Any, rootfs: Path) -> None:
+    config = stopped.folder / "c.toml"
+    config.write_text('version = 1\nforeign_runtimes = ["io.containerd.runc.v2"]\n')
+    stopped.flags = ("--config", str(config))
+    stopped.start()
+    bundle = stopped.folder / "state/io.containerd.runtime.v2.task/default"
+    name = unique_name("f")
+    run_sleeper(stopped, rootfs, name)
+    shim = os.pidfd_open(stopped.shims()[0])
+    assert (bundle / name / "shim-binary-path").read_text() == shutil.which(
+        "containerd-shim-runc-v2"
+    )
+    stopped.ok("task", "exec", "--exec-id", "e", name, "/bin/true")
+    stopped.stop(signal.SIGKILL)
+    stopped.start()
+    assert tasks(stopped) == {name: "RUNNING"}
+    stopped.ctr("task", "rm", "-f", name)
+    assert tasks(stopped) == {}
+    assert ended(shim)
 
 
 @requires("busybox")

@@ -195,3 +195,8 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="sampan-shim-"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(name="make_bundle")
+def make_bundle_fixture() -> Callable[..., None]:
+    return make_bundle
