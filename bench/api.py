@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from bench.daemons import NAMESPACE
@@ -22,6 +23,9 @@ from sampan.testing.bundle import default_config
 _TYPE = "types.containerd.io/opencontainers/runtime-spec/1/"
 _METADATA = (("containerd-namespace", NAMESPACE),)
 _NUMBERS = itertools.count()
+
+PARTS = ("prepare", "create", "start", "exit", "delete", "forget")
+"""Of a life: calls of snapshots and records, Tasks.Create, Start, Wait, Delete, and the rest."""
 
 
 class Service:
@@ -63,6 +67,7 @@ class Api:
 
     def __init__(self, socket: Path, chain_id: str) -> None:
         self._chain_id = chain_id
+        self._mounts: dict[str, Any] = {}
         self._channel = grpc.insecure_channel(f"unix:{socket}")
         self.containers = Service(self._channel, "containers.v1.containers_pb2", "Containers")
         self.snapshots = Service(self._channel, "snapshots.v1.snapshots_pb2", "Snapshots")
@@ -80,7 +85,13 @@ class Api:
         self._channel.close()
 
     def create(self, *args: str) -> str:
-        """Create record, snapshot and task; return the container's name.
+        """Prepare a container and create its task; return its name."""
+        name = self.prepare(*args)
+        self.make(name)
+        return name
+
+    def prepare(self, *args: str) -> str:
+        """Create record and snapshot; return the container's name.
 
         The record comes first: it keeps the snapshot from garbage collection, as a lease would.
         """
@@ -94,25 +105,35 @@ class Api:
         )
         container.runtime.name = "io.containerd.runc.v2"
         self.containers.Create(container=container)
-        mounts = self.snapshots.Prepare(
+        self._mounts[name] = self.snapshots.Prepare(
             snapshotter="overlayfs", key=name, parent=self._chain_id
         ).mounts
-        self.tasks.Create(container_id=name, rootfs=mounts)
         return name
 
+    def make(self, name: str) -> None:
+        """Create the task of a prepared container."""
+        self.tasks.Create(container_id=name, rootfs=self._mounts.pop(name))
+
     def life(self, args: Sequence[str] = (BUSYBOX, "true")) -> dict[str, float]:
-        """Run a container from its record to Remove; milliseconds to running, and of it all."""
-        began = time.perf_counter()
-        name = self.create(*args)
+        """Run a container from its record to Remove; milliseconds to running, of all, of parts."""
+        marks = [time.perf_counter()]
+        name = self.prepare(*args)
+        marks.append(time.perf_counter())
+        self.make(name)
+        marks.append(time.perf_counter())
         ended = self.tasks.future("Wait", container_id=name)
         self.tasks.Start(container_id=name)
-        running = time.perf_counter()
+        marks.append(time.perf_counter())
         status = ended.result(60).exit_status
+        marks.append(time.perf_counter())
         if status:
             raise RuntimeError(f"container {name} ended with {status}")
-        self.drop(name)
-        now = time.perf_counter()
-        return {"running": (running - began) * 1000, "life": (now - began) * 1000}
+        self.tasks.Delete(container_id=name)
+        marks.append(time.perf_counter())
+        self.forget(name)
+        marks.append(time.perf_counter())
+        took = [(b - a) * 1000 for a, b in pairwise(marks)]
+        return {"running": sum(took[:3]), "life": sum(took), **dict(zip(PARTS, took, strict=True))}
 
     def exec(self, id: str, args: Sequence[str] = (BUSYBOX, "true")) -> dict[str, float]:
         """Exec, Start, Wait, DeleteProcess in a running container; milliseconds."""
@@ -145,6 +166,10 @@ class Api:
     def drop(self, id: str) -> None:
         """Delete task, record and snapshot."""
         self.tasks.Delete(container_id=id)
+        self.forget(id)
+
+    def forget(self, id: str) -> None:
+        """Delete record and snapshot."""
         self.containers.Delete(id=id)
         try:
             self.snapshots.Remove(snapshotter="overlayfs", key=id)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 
-from bench.stage import reap
+from bench.stage import reap, state_folder, unmount_below
 from sampan.testing import SESSION
 from sampan.testing.inventory import descendants
 
@@ -25,10 +25,14 @@ _START_S = 30.0
 class Daemon:
     """A running daemon and what tells its processes from others'."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], folder: Path, state: Path
+    ) -> None:
         self.name = name
         self.process = process
         self.folder = folder
+        """Root, socket and log; the state is on a tmpfs."""
+        self.state = state
         self.socket = folder / "d.sock"
 
     def processes(self) -> list[int]:
@@ -94,28 +98,28 @@ def _in_container(pid: int) -> bool:
 @contextmanager
 def sampand() -> Iterator[Daemon]:
     """Run our daemon; containers must be gone when the block ends."""
-    folder = SESSION.new_folder()
+    folder, state = SESSION.new_folder(), state_folder()
     command = [
         sys.executable, "-m", "sampan.daemon.main", "--root", str(folder / "root"),
-        "--state", str(folder / "state"), "--address", str(folder / "d.sock"),
+        "--state", str(state), "--address", str(folder / "d.sock"),
     ]  # fmt: skip
-    with _running("sampand", command, folder) as daemon:
+    with _running("sampand", command, folder, state) as daemon:
         yield daemon
 
 
 @contextmanager
 def containerd() -> Iterator[Daemon]:
     """Run Debian's containerd, without its CRI plugin, which nobody here uses."""
-    folder = SESSION.new_folder()
+    folder, state = SESSION.new_folder(), state_folder()
     config = folder / "config.toml"
     config.write_text(
-        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+        f'version = 2\nroot = "{folder}/root"\nstate = "{state}"\n'
         'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
         f'[grpc]\naddress = "{folder}/d.sock"\n'
         '[plugins."io.containerd.internal.v1.opt"]\n'
         f'path = "{folder}/opt"\n'
     )
-    with _running("containerd", ["containerd", "--config", str(config)], folder) as daemon:
+    with _running("containerd", ["containerd", "--config", str(config)], folder, state) as daemon:
         yield daemon
     for parent in ("/run/containerd/runc", "/run/containerd/fifo"):
         with suppress(OSError):
@@ -123,10 +127,10 @@ def containerd() -> Iterator[Daemon]:
 
 
 @contextmanager
-def _running(name: str, command: list[str], folder: Path) -> Iterator[Daemon]:
+def _running(name: str, command: list[str], folder: Path, state: Path) -> Iterator[Daemon]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    daemon = Daemon(name, process, folder)
+    daemon = Daemon(name, process, folder, state)
     try:
         _wait_ready(daemon)
         yield daemon
@@ -141,7 +145,8 @@ def _running(name: str, command: list[str], folder: Path) -> Iterator[Daemon]:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        _unmount_below(folder)
+        unmount_below(folder)
+        unmount_below(state)
         reap()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -157,10 +162,3 @@ def _wait_ready(daemon: Daemon) -> None:
             if daemon.process.poll() is not None or time.monotonic() > end:
                 said = (daemon.folder / "log").read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{daemon.name} did not start: {said}")
-
-
-def _unmount_below(folder: Path) -> None:
-    """Take away what a daemon or shim that was killed has left in our own mount namespace."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for point in sorted((p for p in points if p.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "-l", point], check=False)

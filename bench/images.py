@@ -63,7 +63,7 @@ def sampan(daemon: Daemon, *args: str) -> None:
     """Run our command line on the root of a daemon; raises RuntimeError with its words."""
     command = [
         sys.executable, "-m", "sampan.cli.main", "--root", str(daemon.folder / "root"),
-        "--state", str(daemon.folder / "state"), "--namespace", NAMESPACE, *args,
+        "--state", str(daemon.state), "--namespace", NAMESPACE, *args,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

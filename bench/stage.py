@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from sampan.testing import SESSION, Bundle, Runtime, build_busybox_rootfs, missing
 from sampan.testing.runtimes import ENTRIES
@@ -30,13 +33,15 @@ class Stage:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        # Other people's runs on this machine must not move our protected interpreter.
+        os.environ["SAMPAN_STATE"] = str(state_folder())
         self.rootfs = build_busybox_rootfs(SESSION.folder / "rootfs")
         self.refused: dict[str, str] = {}
         """Peers that are not measured, and why."""
         self.runtimes = {name: self.runtime(name) for name in RUNTIMES if self._works(name)}
 
     def runtime(self, name: str) -> Runtime:
-        return Runtime(name, ENTRIES[_ENTRY.get(name, name)](), SESSION.new_folder())
+        return Runtime(name, ENTRIES[_ENTRY.get(name, name)](), state_folder())
 
     def _works(self, name: str) -> bool:
         """Tell whether a runtime is here and can run a container on this machine at all."""
@@ -63,7 +68,17 @@ class Stage:
         for runtime in self.runtimes.values():
             runtime.close()
         reap()
+        unmount_below(SESSION.folder)
         SESSION.close()
+
+
+def state_folder() -> Path:
+    """Return a new folder on a tmpfs, as /run is one: state of runtimes, daemons and shims."""
+    top = SESSION.folder / "run"
+    if not top.is_dir():
+        top.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", str(top)], check=True)
+    return Path(tempfile.mkdtemp(prefix="", dir=top))
 
 
 def reap() -> None:
@@ -73,3 +88,10 @@ def reap() -> None:
             pass
     except ChildProcessError:
         pass
+
+
+def unmount_below(folder: Path) -> None:
+    """Take away what a daemon or shim that was killed has left in our own mount namespace."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in sorted((p for p in points if p.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "-l", point], check=False)

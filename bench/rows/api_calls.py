@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from bench.api import Api
+from bench.api import PARTS, Api
 from bench.daemons import containerd, sampand
 from bench.images import SMALL, chain_id, publish, pull
 from bench.measure import Figures, Interleaved, Row, Sample
@@ -38,6 +38,8 @@ def _lives(stage: Stage, clients: dict[str, Api]) -> Iterator[Row]:
     for name, figure in (("create to running", "running"), ("whole life", "life")):
         taken = done.taken(figure)
         yield Row(f"API: {name}", "ms", "sampand", "containerd", taken, 1 / 3)
+    for part in PARTS:
+        yield Row(f"  of it {part}", "ms", "sampand", "containerd", done.taken(part))
 
 
 def _rate(stage: Stage, clients: dict[str, Api]) -> Row:

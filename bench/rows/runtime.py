@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.measure import Figures, Interleaved, Row, Sample
-from bench.stage import Stage
-from sampan.testing import SESSION, Runtime
+from bench.stage import Stage, state_folder
+from sampan.testing import Runtime
 from sampan.zygote import Zygote
 
 
@@ -63,7 +63,7 @@ def _life(stage: Stage) -> Row:
         bundle.write(bundle.with_changes(("true",)))
         given = {
             "rounds": 2,
-            "root": str(SESSION.new_folder()),
+            "root": str(state_folder()),
             "id": bundle.id,
             "bundle": str(bundle.path),
         }

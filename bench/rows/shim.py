@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.measure import Figures, Interleaved, Row
-from bench.stage import Stage
+from bench.stage import Stage, state_folder
 from sampan.rpc.client import Client
 from sampan.rpc.messages import task
 from sampan.rpc.messages.wellknown import Any, Empty
 from sampan.shim.config import Config
-from sampan.testing import SESSION, Bundle
+from sampan.testing import Bundle
 from sampan.zygote import Zygote
 
 _SERVICE = "containerd.task.v2.Task"
@@ -80,7 +80,7 @@ def _shim(stage: Stage, zygote: Zygote) -> Iterator[Shim]:
     ours, theirs = socket.socketpair()
     with theirs:
         config = Config(
-            id=bundle.id, namespace="bench", oci_root=str(SESSION.new_folder()), connection_fd=0
+            id=bundle.id, namespace="bench", oci_root=str(state_folder()), connection_fd=0
         )
         worker = zygote.fork("sampan.shim.serve:worker", config.to_json(), [theirs.fileno()])
     with worker, Client(ours) as client:

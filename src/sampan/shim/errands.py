@@ -100,5 +100,5 @@ def _name(error: SampanError) -> str:
     """Return the class in `sampan.errors` that `error` belongs to."""
     for each in type(error).__mro__:
         if getattr(errors, each.__name__, None) is each:
-            return each.__name__
+            return str(each.__name__)
     return "Unknown"

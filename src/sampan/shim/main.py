@@ -14,6 +14,7 @@ Source: containerd core/runtime/v2, pkg/shim.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,9 +28,10 @@ from sampan.rpc.client import Client
 from sampan.rpc.messages.bootstrap import BootstrapParams, BootstrapResult
 from sampan.rpc.messages.task import DeleteResponse
 from sampan.rpc.messages.types import RuntimeInfo, RuntimeVersion
-from sampan.rpc.messages.wellknown import Timestamp
+from sampan.rpc.messages.wellknown import Any, Timestamp
 from sampan.shim import rootfs
 from sampan.shim.config import Config
+from sampan.shim.memo import recall
 
 __all__ = ["main", "socket_path"]
 
@@ -37,6 +39,7 @@ _GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 _SOCKETS = "/run/containerd/s"
 _NAME = "io.containerd.sampan.v2"
 _KILLED = 137
+_FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
 
 def socket_path(address: str, namespace: str, id: str, folder: str = _SOCKETS) -> str:
@@ -86,8 +89,16 @@ def _print(data: bytes) -> int:
 
 
 def _info() -> bytes:
-    version = RuntimeVersion(version=__version__)
-    return bytes(RuntimeInfo(name=_NAME, version=version))
+    from sampan.oci.features import features
+
+    document = json.dumps(features()).encode()
+    return bytes(
+        RuntimeInfo(
+            name=_NAME,
+            version=RuntimeVersion(version=__version__),
+            features=Any(type_url=_FEATURES, value=document),
+        )
+    )
 
 
 def _stdin() -> bytes:
@@ -235,17 +246,46 @@ def _delete(flags: dict[str, str]) -> bytes:
     bundle = flags.get("bundle") or os.getcwd()
     name, namespace = flags.get("id", ""), flags.get("namespace", "")
     pid = 0
-    try:
-        from sampan import oci
+    binary, root = recall(bundle, os.path.join("/run/sampan/oci", namespace))
+    if binary:
+        pid = _delete_by(binary, root, name)
+    else:
+        with contextlib.suppress(SampanError):
+            from sampan import oci
 
-        container = oci.load(os.path.join("/run/sampan/oci", namespace), name)
-        pid = container.pid
-        container.delete(force=True)
-    except SampanError:
-        pass
+            container = oci.load(root, name)
+            pid = container.pid
+            container.delete(force=True)
     rootfs.unmount_all(os.path.join(bundle, "rootfs"))
+    _remove_socket(bundle)
     now = Timestamp.of_ns(time.time_ns())
     return bytes(DeleteResponse(pid=pid, exit_status=_KILLED, exited_at=now))
+
+
+def _remove_socket(bundle: str) -> None:
+    """Remove the dead shim's socket, unless another shim of its group listens there."""
+    with contextlib.suppress(OSError):
+        with open(os.path.join(bundle, "address")) as file:
+            path = file.read().removeprefix("unix://")
+        if not _alive(path):
+            os.unlink(path)
+
+
+def _delete_by(binary: str, root: str, name: str) -> int:
+    """Have the runtime that made the container delete it; return the pid of its init, or 0."""
+    import subprocess
+
+    known = subprocess.run(
+        [binary, "--root", root, "state", name], capture_output=True, check=False, timeout=30
+    )
+    subprocess.run(
+        [binary, "--root", root, "delete", "--force", name],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=30,
+    )  # fmt: skip
+    try:
+        return int(json.loads(known.stdout)["pid"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 if __name__ == "__main__":

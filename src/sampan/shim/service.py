@@ -25,6 +25,7 @@ from sampan.rpc.server import Context, Method
 from sampan.rpc.wire import Message
 from sampan.shim import cgroup, rootfs
 from sampan.shim.config import Config
+from sampan.shim.memo import remember
 from sampan.shim.native import Native
 from sampan.shim.oom import OomWatch
 from sampan.shim.processes import Processes
@@ -129,9 +130,11 @@ class TaskService:
         systemd = options.systemd_cgroup or self._config.systemd_cgroup
         namespace = self._config.namespace
         if not options.binary_name or options.binary_name == "sampan":
+            root = os.path.join(options.root or self._config.oci_root, namespace)
+            remember(request.bundle, "", root)
             return Native(
                 self._processes.errands,
-                os.path.join(options.root or self._config.oci_root, namespace),
+                root,
                 request.id,
                 request.bundle,
                 systemd_cgroup=systemd,
@@ -143,10 +146,12 @@ class TaskService:
             flags.append("--no-pivot")
         if options.no_new_keyring:
             flags.append("--no-new-keyring")
+        root = os.path.join(options.root or _RUNC_ROOT, namespace)
+        remember(request.bundle, options.binary_name, root)
         return RuncCli(
             self._processes,
             options.binary_name,
-            os.path.join(options.root or _RUNC_ROOT, namespace),
+            root,
             request.id,
             request.bundle,
             systemd_cgroup=systemd,
@@ -380,8 +385,9 @@ class TaskService:
         init = self._get(request.id).init
         if init.exit is not None:
             raise NotFound(f"cgroup of {request.id}: not found")
-        packed, _ = await self._processes.errands.run(lambda: (_metrics(init.pid), []))
-        type_url, value = packed
+        (type_url, value), _fds = await self._processes.errands.run(
+            lambda: (_metrics(init.pid), [])
+        )
         return task.StatsResponse(stats=Any(type_url=type_url, value=bytes.fromhex(value)))
 
     async def connect(self, request: task.ConnectRequest, _: Context) -> Message:

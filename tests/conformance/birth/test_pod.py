@@ -25,10 +25,16 @@ from sampan.errors import SampanError
 from sampan.rpc.messages.types import Status
 from sampan.testing import Bundle, requires
 from sampan.testing.bundle import DEFAULT_CAPABILITIES
-from sampan.testing.shims import ENTRIES, Shim, Shims
+from sampan.testing.shims import Shim, Shims
 from sampan.zygote import Zygote
 
-pytestmark = requires("root", "busybox")
+WAYS = [("fork", "first"), ("fork", "sandbox"), ("exec", "first"), ("exec-oci", "sandbox")]
+"""How the shim and the runtime are entered, and who made the shared namespaces."""
+
+pytestmark = [
+    requires("root", "busybox"),
+    pytest.mark.parametrize(("shims", "sandbox"), WAYS, indirect=True),
+]
 
 SHARED_KINDS = ("pid", "network")
 OWN_KINDS = ("mount", "uts", "ipc")
@@ -95,16 +101,16 @@ def inner_pid(pid: int) -> str:
     return next(row.split()[-1] for row in status.splitlines() if row.startswith("NSpid:"))
 
 
-@pytest.fixture(params=ENTRIES)
+@pytest.fixture
 def shims(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Shims]:
     with Shims(request.param, short_path) as made:
         yield made
 
 
-@pytest.fixture(params=["of the first container", "of a sandbox"])
+@pytest.fixture
 def sandbox(request: pytest.FixtureRequest) -> Iterator[int]:
     """The pid of a process that holds the namespaces; 0 when the first container makes them."""
-    if request.param == "of the first container":
+    if request.param == "first":
         yield 0
         return
     ready, end = os.pipe()

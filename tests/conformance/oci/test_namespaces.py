@@ -66,8 +66,8 @@ def _with_the_hosts_proc_and_sys(bundle: Bundle) -> None:
     """Root of a user namespace may not mount these for pids and a network that it does not own."""
     kept = [m for m in bundle.config["mounts"] if m["destination"] not in ("/proc", "/sys")]
     bundle.config["mounts"] = kept
-    for path in ("/proc", "/sys"):
-        bundle.mount(path, "none", path, "rbind", "nosuid", "noexec", "nodev")
+    for source in ("/proc", "/sys"):
+        bundle.mount(source, "none", source, "rbind", "nosuid", "noexec", "nodev")
     bundle.linux["maskedPaths"] = bundle.linux["readonlyPaths"] = []
     for path in (bundle.path, bundle.path.parent, bundle.rootfs):
         path.chmod(0o755)
@@ -135,12 +135,15 @@ def test_clocks_of_ones_own(runtime: Runtime, bundle: Bundle) -> None:
     if not runtime.ours:
         pytest.skip("runc before 1.2 has no time namespaces")
     kinds = ("pid", "ipc", "uts", "mount", "network", "time")
+    bundle.linux["timeOffsets"] = {
+        "boottime": {"secs": 864000},
+        "monotonic": {"secs": 5, "nanosecs": 7},
+    }
     name = runtime.create(
         bundle,
         "sleep",
         "100",
         namespaces=[{"type": kind} for kind in kinds],
-        time_offsets={"boottime": {"secs": 864000}, "monotonic": {"secs": 5, "nanosecs": 7}},
     )
     runtime.start(name)
     offsets = Path(f"/proc/{runtime.pid(name)}/timens_offsets").read_text().split()
@@ -154,7 +157,8 @@ def test_clocks_of_ones_own(runtime: Runtime, bundle: Bundle) -> None:
 def test_offsets_without_a_time_namespace(runtime: Runtime, bundle: Bundle) -> None:
     if not runtime.ours:
         pytest.skip("runc before 1.2 ignores them")
-    result = runtime.run(bundle, "true", time_offsets={"boottime": {"secs": 1}})
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1}}
+    result = runtime.run(bundle, "true")
     assert result.returncode != 0
     assert "time offsets" in result.stderr
 

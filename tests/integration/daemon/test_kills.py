@@ -27,7 +27,7 @@ from sampan.testing.inventory import Kind, Scope, descendants, take
 pytestmark = requires("root", "busybox", "ctr")
 
 SOAK = os.environ.get("SAMPAN_SOAK") == "1"
-ROUNDS = 200 if SOAK else 9
+ROUNDS = 200 if SOAK else 18
 LONGEST_S = 600 if SOAK else 25
 ORPHANS = ("sampan", "sleep", "sh", "true")
 """What shims and containers call themselves; the rest the test has started, and waits for."""
@@ -203,9 +203,10 @@ def death(daemon: Any, victim: str, name: str, delay_s: float) -> Iterator[None]
     """Kill `victim` so long after the block began; a shim, if there is one by then."""
 
     def strike() -> None:
-        pid = {"daemon": lambda: daemon.pid, "zygote": lambda: zygote(daemon)}.get(
-            victim, lambda: shim(daemon, name)
-        )()
+        if victim == "daemon":
+            pid = int(daemon.pid)
+        else:
+            pid = zygote(daemon) if victim == "zygote" else shim(daemon, name)
         if pid:
             kill(pid)
 

@@ -25,6 +25,7 @@ from sampan.rpc.messages.types import Envelope
 from sampan.rpc.messages.wellknown import Any, Empty
 from sampan.rpc.server import Context, Method, Server
 from sampan.rpc.wire import Message
+from sampan.testing import unique_name
 
 SERVICE = "containerd.task.v2.Task"
 
@@ -103,7 +104,7 @@ def make_bundle(folder: Path, *args: str) -> None:
         "root": {"path": "rootfs"},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         "linux": {
-            "cgroupsPath": f"/sampan-test-shim/{folder.name}-{os.getpid()}",
+            "cgroupsPath": f"/{unique_name('shim')}",
             "namespaces": [{"type": each} for each in ("pid", "ipc", "uts", "mount")],
         },
     }

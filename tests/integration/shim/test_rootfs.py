@@ -1,4 +1,4 @@
-"""The rootfs that Create brings: several mounts, long chains of layers, and nothing left of them."""
+"""The rootfs that Create brings: several mounts, long overlays, and nothing left of them."""
 
 import os
 from collections.abc import Callable

@@ -145,7 +145,7 @@ async def test_namespaces(metadata: Metadata) -> None:
         await metadata.namespaces.create("up")
     await metadata.snapshotter("folder").prepare("k")
     await metadata.leases.create("l")
-    with pytest.raises(FailedPrecondition, match='leases, snapshots on "folder" snapshotter'):
+    with pytest.raises(FailedPrecondition, match='has snapshots on "folder" snapshotter'):
         await metadata.namespaces.delete("ns")
     assert [one.name for one in await metadata.namespaces.list()] == ["ns", "up"]
     await metadata.namespaces.delete("up")

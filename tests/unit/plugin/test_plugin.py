@@ -66,14 +66,14 @@ async def test_starts_in_order_and_keeps_reasons(tmp_path: Path) -> None:
 
 
 async def test_bad_config_and_disabled(tmp_path: Path) -> None:
-    configs: dict[str, dict[str, object]] = {"high.sum": {"sise": 10}, "low.good": {"a": 1}}
+    configs: dict[str, dict[str, object]] = {"high.sum": {"sizes": 10}, "low.good": {"a": 1}}
     found = {
         each.registration.uri: each.init_err
         async for each in start(
             [total, good], root=tmp_path, state=tmp_path, configs=configs, disabled=["low.x"]
         )
     }
-    assert "unknown field `sise`" in found["high.sum"]
+    assert "unknown field `sizes`" in found["high.sum"]
     assert "takes no configuration" in found["low.good"]
 
 

@@ -24,7 +24,8 @@ def test_a_timer_in_the_far_future_does_not_stop_the_loop() -> None:
 def test_timers_come_in_their_order() -> None:
     loop = Loop()
     seen: list[int] = []
-    loop.call_later(0.002, lambda: (seen.append(2), loop.stop())[1])
+    loop.call_later(0.002, lambda: seen.append(2))
+    loop.call_later(0.003, loop.stop)
     loop.call_later(0.001, lambda: seen.append(1))
     loop.call_later(0.0015, lambda: seen.append(9)).cancel()
     loop.run()

@@ -107,7 +107,7 @@ def _mount(plan: RootfsPlan, root: int, mount: MountPlan) -> None:
     if options.is_bind:
         _refuse_in_proc(mount, destination)
         target = _open_target(root, mount)
-        _bind(root, mount, target)
+        _bind(plan, mount, target)
     elif mount.fstype in ("proc", "sysfs"):
         target = _open_plain_folder(root, destination)
         mnt.mount(mount.source, fd_path(target), mount.fstype, options.flags, options.data)
@@ -136,7 +136,7 @@ def _mount(plan: RootfsPlan, root: int, mount: MountPlan) -> None:
         os.close(mounted)
 
 
-def _bind(root: int, mount: MountPlan, target: int) -> None:
+def _bind(plan: RootfsPlan, mount: MountPlan, target: int) -> None:
     options = mount.options
     tree = mount.tree_fd
     add, clear = options.attributes()
@@ -145,6 +145,11 @@ def _bind(root: int, mount: MountPlan, target: int) -> None:
     if options.rec_set or options.rec_clear:
         flags = mnt.AT_EMPTY_PATH | mnt.AT_RECURSIVE
         mnt.mount_setattr(tree, "", flags, add=options.rec_set, clear=options.rec_clear)
+    whole = mnt.AT_EMPTY_PATH | mnt.AT_RECURSIVE
+    if not options.propagation and not plan.propagation & opt.MS_SHARED:
+        # The copy was made outside: it is still a peer of its source, and what the container mounts
+        # in it would show on the host. It gets what a bind made inside would have had.
+        mnt.mount_setattr(tree, "", whole, propagation=plan.propagation & ~opt.MS_REC)
     mnt.move_mount(tree, "", target, "", _FRESH)
 
 
