@@ -106,8 +106,27 @@ def left_of(daemon: Any, name: str) -> list[str]:
     return found + [str(path) for path in (daemon.folder / "state").rglob(f"*{name}*")]
 
 
+@contextmanager
+def shim_ends(daemon: Any, name: str) -> Iterator[None]:
+    """Wait, after the block, for the end of a task's shim, which first sends its last events."""
+    pidfd = -1
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid) if (pid := shim(daemon, name)) else -1
+    yield
+    if pidfd >= 0:
+        try:
+            assert select.select([pidfd], [], [], 20)[0], "its shim lives on"
+        finally:
+            os.close(pidfd)
+
+
 def remove(daemon: Any, name: str) -> None:
     """Remove a container, in whatever state it is."""
+    with shim_ends(daemon, name):
+        _remove(daemon, name)
+
+
+def _remove(daemon: Any, name: str) -> None:
     for words in (("task", "rm", "-f", name), ("container", "rm", name)):
         done = daemon.ctr(*words)
         assert done.returncode == 0 or "not found" in done.stderr or words[0] == "task", done.stderr
@@ -149,7 +168,8 @@ async def test_the_next_daemon_knows_how_and_when_it_ended(daemon: Any, rootfs: 
     assert status == 7
     assert began - 0.01 <= at <= over + 1
     assert tasks(daemon)[name][1] == "STOPPED"
-    assert "exit code 7" in daemon.ctr("task", "rm", name).stderr
+    with shim_ends(daemon, name):
+        assert "exit code 7" in daemon.ctr("task", "rm", name).stderr
     remove(daemon, name)
 
 
