@@ -96,9 +96,9 @@ def _in_container(pid: int) -> bool:
 
 
 @contextmanager
-def sampand() -> Iterator[Daemon]:
+def sampand(*, in_memory: bool = False) -> Iterator[Daemon]:
     """Run our daemon; containers must be gone when the block ends."""
-    folder, state = SESSION.new_folder(), state_folder()
+    folder, state = _folder(in_memory), state_folder()
     command = [
         sys.executable, "-m", "sampan.daemon.main", "--root", str(folder / "root"),
         "--state", str(state), "--address", str(folder / "d.sock"),
@@ -108,9 +108,9 @@ def sampand() -> Iterator[Daemon]:
 
 
 @contextmanager
-def containerd() -> Iterator[Daemon]:
+def containerd(*, in_memory: bool = False) -> Iterator[Daemon]:
     """Run Debian's containerd, without its CRI plugin, which nobody here uses."""
-    folder, state = SESSION.new_folder(), state_folder()
+    folder, state = _folder(in_memory), state_folder()
     config = folder / "config.toml"
     config.write_text(
         f'version = 2\nroot = "{folder}/root"\nstate = "{state}"\n'
@@ -119,11 +119,18 @@ def containerd() -> Iterator[Daemon]:
         '[plugins."io.containerd.internal.v1.opt"]\n'
         f'path = "{folder}/opt"\n'
     )
-    with _running("containerd", ["containerd", "--config", str(config)], folder, state) as daemon:
-        yield daemon
-    for parent in ("/run/containerd/runc", "/run/containerd/fifo"):
-        with suppress(OSError):
-            os.rmdir(f"{parent}/{NAMESPACE}")
+    command = ["containerd", "--config", str(config)]
+    try:
+        with _running("containerd", command, folder, state) as daemon:
+            yield daemon
+    finally:
+        for parent in ("/run/containerd/runc", "/run/containerd/fifo"):
+            with suppress(OSError):
+                os.rmdir(f"{parent}/{NAMESPACE}")
+
+
+def _folder(in_memory: bool) -> Path:
+    return state_folder() if in_memory else SESSION.new_folder()
 
 
 @contextmanager

@@ -92,6 +92,8 @@ class Server:
         self.services = services
         self._listeners: list[socket.socket] = []
         self._connections: set[Connection] = set()
+        self.on_alone: Callable[[], None] = lambda: None
+        """Called when the last connection has closed."""
 
     def listen(self, listener: socket.socket) -> None:
         """Accept on `listener`, which becomes ours."""
@@ -121,6 +123,8 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Called by a connection that has closed."""
         self._connections.discard(connection)
+        if not self._connections:
+            self.on_alone()
 
     def stop_listening(self) -> None:
         """Accept no more; connections stay."""
@@ -132,6 +136,7 @@ class Server:
     def close(self) -> None:
         """Close everything; answers still unsent are tried once."""
         self.stop_listening()
+        self.on_alone = lambda: None
         for connection in list(self._connections):
             connection.flush()
             connection.close()

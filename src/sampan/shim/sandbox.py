@@ -50,6 +50,11 @@ class SandboxService:
         self._exit: Exit | None = None
         self._exited: Future[Exit] = Future()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody has made a sandbox of this shim, which then outlives its containers."""
+        return bool(self._id)
+
     def methods(self) -> dict[str, Method]:
         """Return the service's table."""
         return {

@@ -115,6 +115,10 @@ def run(config: Config, fds: Sequence[int], listener: socket.socket | None = Non
         server.serve(socket.socket(fileno=given(config.connection_fd)))
     ending = _Ending(config, loop, tasks, publisher, server)
     tasks.shutdown = ending.begin
+    if config.connection_fd >= 0:
+        # Who bore us has died between two calls, before its container came or after it went: nobody
+        # knows of us, and nobody would ever ask us to end.
+        server.on_alone = lambda: ending.begin() if tasks.idle and not sandboxes.wanted else None
     if config.owner_fd >= 0:
         owner = given(config.owner_fd)
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))

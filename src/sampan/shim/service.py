@@ -479,9 +479,14 @@ class TaskService:
             process.streams.close_stdin()
         return Empty()
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no container, nor one on its way."""
+        return not self.containers and not self._creating
+
     async def shut_down(self, request: task.ShutdownRequest, _: Context) -> Message:
         """End the shim, unless containers are left."""
-        if (not self.containers and not self._creating) or request.now:
+        if self.idle or request.now:
             self._loop.call_soon(self.shutdown)
         return Empty()
 
