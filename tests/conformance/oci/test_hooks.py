@@ -62,7 +62,8 @@ def test_all_six(runtime: Runtime, bundle: Bundle, notes: Path) -> None:
     runtime.start(name)
     _wait_for(notes / "startContainer.args")
     assert told(notes, "startContainer")["status"] == "created"
-    assert told(notes, "poststart")["status"] == "running"
+    # runc 1.1 tells its poststart hooks of a container that is still created.
+    assert told(notes, "poststart")["status"] == ("running" if runtime.ours else "created")
     assert not (notes / "poststop").exists()
     runtime.kill(name)
     runtime.wait(name)
@@ -97,6 +98,8 @@ def test_poststop_goes_on(runtime: Runtime, bundle: Bundle, notes: Path) -> None
     failing = {"path": "/bin/false"}
     hooks = {"poststop": [failing, hook(notes, "poststop")]}
     assert runtime.run(bundle, "true", hooks=hooks).returncode == 0
+    if not runtime.ours and not (notes / "poststop").exists():
+        pytest.xfail("runc 1.1 runs no poststop hook after one that failed")
     assert told(notes, "poststop")["status"] == "stopped"
 
 
