@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sampan.concurrency import SingleThread
+from sampan.concurrency.sqlite import write_ahead
 from sampan.concurrency.trace import trace
 from sampan.errors import DataLoss, Internal, PermissionDenied, ResourceExhausted, Unavailable
 from sampan.metadata.migrations import migrate
@@ -125,7 +126,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     with _translated(path):
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            write_ahead(connection, BUSY_S)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             connection.execute("PRAGMA trusted_schema = OFF")

@@ -11,6 +11,7 @@ import ctypes
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -68,6 +69,10 @@ class Session:
             # sampan-oci mounts its interpreter once for all time: no leak of the first test.
             os.makedirs("/run/sampan", 0o711, exist_ok=True)
             ensure_mounted("/run/sampan")
+            from sampan.testing.runtimes import sampan_oci
+
+            # ... and its launcher notes where, at its first start in this checkout.
+            subprocess.run([*sampan_oci(), "--version"], check=True, capture_output=True)
 
     def close(self) -> None:
         """Remove the folder. Fails loudly where something is still mounted in it."""

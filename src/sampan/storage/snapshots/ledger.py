@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from sampan.concurrency.sqlite import write_ahead
 from sampan.concurrency.trace import trace
 from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from sampan.storage.snapshots import Info, Kind, Usage
@@ -83,7 +84,7 @@ class Ledger:
         if version > 1:
             self._db.close()
             raise FailedPrecondition(f"snapshots {path}: written by a newer version ({version})")
-        self._db.execute("PRAGMA journal_mode=WAL")
+        write_ahead(self._db, 30)
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA foreign_keys=ON")
         if not version:
