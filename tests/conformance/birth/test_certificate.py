@@ -78,18 +78,18 @@ EXPLAINED: dict[tuple[str, str], str] = {
 
 
 def unexplained(case: str, ours: dict[str, object], theirs: dict[str, object]) -> dict[str, str]:
-    found = differences(ours, _without_libc_signals(theirs))
+    found = differences(_without_own_signals(ours), _without_own_signals(theirs))
     return {field: words for field, words in found.items() if (case, field) not in EXPLAINED}
 
 
-def _without_libc_signals(theirs: dict[str, object]) -> dict[str, object]:
-    """Drop signals 32 to 34 from those that runc leaves ignored.
+def _without_own_signals(certificate: dict[str, object]) -> dict[str, object]:
+    """Drop signals 32 to 34, the C library's and Go's own, from those that are ignored.
 
-    They are the C library's and Go's own: whoever runs these tests may have ignored them, Go's runtime cannot touch
-    them and runc passes them on; we reset them with all others.
+    Whoever runs these tests may have ignored them. Go's runtime cannot touch them, and so runc
+    passes them on; we reset them with all others.
     """
-    ignored = int(str(theirs["status SigIgn"]), 16) & ~(0b111 << 31)
-    return {**theirs, "status SigIgn": f"{ignored:016x}"}
+    ignored = int(str(certificate["status SigIgn"]), 16) & ~(0b111 << 31)
+    return {**certificate, "status SigIgn": f"{ignored:016x}"}
 
 
 @pytest.fixture
