@@ -11,7 +11,8 @@ to prove that it is seen.
 
 Whose is it? Of fds and processes those of this process and below it; of mounts and namespaces
 those in its mount namespace; of cgroups, sockets and links those with the tag in their name; of
-files all below `folders`. With `alone` every cgroup, socket and link counts.
+files all below `folders`. With `alone` every socket and link counts, and every cgroup but those
+that lie beside the one we live in: whoever put us there makes such for others, too.
 """
 
 from __future__ import annotations
@@ -150,11 +151,33 @@ def _cgroups(scope: Scope) -> Iterator[Item]:
     top = Path("/sys/fs/cgroup")
     if not top.is_dir():
         return
+    homes = _homes()
     for folder, names, _ in os.walk(top):
         for name in names:
             path = os.path.join(folder, name)
-            if scope.ours(path) and not re.search(r"/(system|user|init)\.(slice|scope)", path):
+            if not scope.ours(path) or re.search(r"/(system|user|init)\.(slice|scope)", path):
+                continue
+            if (scope.tag and scope.tag in path) or not _beside(path, homes):
                 yield Item(Kind.CGROUP, path, " ".join(_words(f"{path}/cgroup.procs")))
+
+
+def _homes() -> list[str]:
+    """Return the folders of the cgroups we are in, where somebody has made a place for us."""
+    homes = []
+    for line in _words("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if path.count("/") > 1:
+            places = [controllers.removeprefix("name=")] if controllers else [".", "unified"]
+            homes += [os.path.normpath(f"/sys/fs/cgroup/{place}{path}") for place in places]
+    return homes
+
+
+def _beside(path: str, homes: list[str]) -> bool:
+    """Tell whether `path` is a sibling of one of `homes`, or below a sibling."""
+    return any(
+        path.startswith(f"{os.path.dirname(home)}/") and not f"{path}/".startswith(f"{home}/")
+        for home in homes
+    )
 
 
 def _namespaces(scope: Scope) -> Iterator[Item]:

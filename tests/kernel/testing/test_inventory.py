@@ -146,6 +146,38 @@ def test_a_planted_leak_is_seen(kind: Kind, short_path: Path) -> None:
     assert leaked(before, take(scope)) == []
 
 
+LODGED = """
+import os, sys
+from pathlib import Path
+from sampan.testing.inventory import Kind, Scope, leaked, take
+home = Path(sys.argv[1])
+(home / "cgroup.procs").write_text("0")
+scope = Scope(alone=True, kinds=frozenset({Kind.CGROUP}))
+before = take(scope)
+planted = [home.parent / "neighbour", home.parent / "neighbour" / "below", home / "ours"]
+for path in planted:
+    path.mkdir()
+print([item.key for item in leaked(before, take(scope)) if str(home.parent) in item.key])
+for path in reversed(planted):
+    path.rmdir()
+(Path("/sys/fs/cgroup/pids/cgroup.procs")).write_text("0")
+"""
+
+
+@requires("cgroup:pids")
+def test_alone_others_may_be_lodged_beside_us() -> None:
+    """A tool that puts each of its commands into a cgroup does so for others, too."""
+    lodge = Path("/sys/fs/cgroup/pids") / unique_name("lodge")
+    home = lodge / "a"
+    home.mkdir(parents=True)
+    try:
+        printed = subprocess.check_output([sys.executable, "-c", LODGED, home], text=True)
+    finally:
+        home.rmdir()
+        lodge.rmdir()
+    assert printed.strip() == str([str(home / "ours")])
+
+
 LEAKY = """
 import os, subprocess
 {body}
