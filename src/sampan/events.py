@@ -147,6 +147,8 @@ class Exchange:
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
+        self.published = 0
+        """Envelopes until now."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def publish(self, topic: str, event: Event | Opaque, *, namespace: str | None = None) -> None:
@@ -175,8 +177,14 @@ class Exchange:
             )
         if envelope.timestamp_ns <= 0:
             raise InvalidArgument("event timestamp must be set on a forwarded event")
+        self.published += 1
         for subscription in tuple(self._subscriptions):
             subscription.offer(envelope)
+
+    @property
+    def subscribers(self) -> int:
+        """How many listen."""
+        return len(self._subscriptions)
 
     def publish_threadsafe(self, topic: str, event: Event | Opaque, *, namespace: str) -> None:
         """Like `publish`, from a thread that is not the event loop's, if anyone listens at all."""

@@ -17,6 +17,7 @@ A `Manager` is one container's cgroup in every hierarchy that the host has:
     with manager.oom_watch() as watch: ...     # watch.fd becomes readable; watch.read() counts
     inner = manager.child("exec-1")            # a Manager for a process of the same container
     state = manager.to_state(); Manager.from_state(state)
+    manager = systemd_manager("machine.slice:sampan:c1", "c1", user=False)     # the systemd driver
 
 `path` is that of config.json's cgroupsPath: absolute from the root of each hierarchy, or relative
 to the cgroup of the caller. `..` never leaves the root. With rules for devices the v1 controller is
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sampan.cgroups.manager import Manager
     from sampan.cgroups.oom import OomWatch
 
-__all__ = ["Layout", "Manager", "OomWatch", "detect", "preload"]
+__all__ = ["Layout", "Manager", "OomWatch", "detect", "preload", "systemd_manager"]
 
 _HOMES = {
     "Layout": "hierarchies",
@@ -57,6 +58,22 @@ def __getattr__(name: str) -> object:
     return getattr(__import__(f"sampan.cgroups.{home}", fromlist=[name]), name)
 
 
+def systemd_manager(path: str, id: str, *, user: bool) -> Manager:
+    """Return a Manager whose folder systemd makes, as a unit; see `systemd.manager`.
+
+    Args:
+      path: cgroupsPath, `slice:prefix:name` or empty.
+      id: The container's, for the unit's name where there is no path.
+      user: Whether the calling user's own systemd is asked.
+
+    Raises:
+      InvalidArgument: the path is of another form. Unavailable: systemd does not listen.
+    """
+    from sampan.cgroups.systemd.manager import SystemdManager
+
+    return SystemdManager(path, id, user=user)
+
+
 def preload() -> None:
     """Import everything a later call may need, for processes that refuse imports after a fork."""
     for module in ("manager", "oom", "v1", "v2"):
@@ -64,3 +81,4 @@ def preload() -> None:
     from sampan.cgroups import controllers
 
     controllers.load_all()
+    __import__("sampan.cgroups.systemd.manager")

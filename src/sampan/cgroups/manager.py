@@ -7,7 +7,7 @@ import os
 import select
 import time
 
-from sampan.cgroups import controllers
+from sampan.cgroups import controllers, folders
 from sampan.cgroups.files import Cgroup, translate
 from sampan.cgroups.hierarchies import Layout, clean, detect, own_paths
 from sampan.errors import (
@@ -63,6 +63,10 @@ class Manager:
     @classmethod
     def from_state(cls, state: dict[str, str], *, path: str = "") -> Manager:
         """Return the Manager whose `to_state` this was; its process may have been another."""
+        if "systemd.unit" in state:
+            from sampan.cgroups.systemd.manager import SystemdManager
+
+            return SystemdManager.from_state(state, path=path)
         self = cls.__new__(cls)
         self._layout = detect()
         self.path = path
@@ -104,14 +108,14 @@ class Manager:
                     continue
                 seen.add(path)
                 try:
-                    existed = not _make(path, made)
+                    existed = not folders.make(path, made)
                 except OSError as error:
                     if best_effort and error.errno in _REFUSED:
                         del self.paths[key]
                         continue
                     raise translate(error, f"make cgroup {path}") from error
                 if existed and exclusive:
-                    _refuse_used(Cgroup(path))
+                    folders.refuse_used(Cgroup(path))
                 if key == "cpuset":
                     from sampan.cgroups.v1 import cpuset
 
@@ -158,6 +162,12 @@ class Manager:
         for key, path in self._folders():
             if key != UNIFIED or not skip_unified:
                 Cgroup(path).write("cgroup.procs", pid)
+
+    def refuse_used(self) -> None:
+        """Raise FailedPrecondition if it has processes, or is frozen."""
+        for _, path in self._folders():
+            if os.path.isdir(path):
+                folders.refuse_used(Cgroup(path))
 
     def exists(self) -> bool:
         """Return whether the cgroup is there in some hierarchy."""
@@ -211,7 +221,7 @@ class Manager:
         """Return every process in this cgroup and those below, of all hierarchies."""
         found: set[int] = set()
         for _, path in self._folders():
-            for folder in _walk(path):
+            for folder in folders.walk(path):
                 try:
                     found.update(map(int, Cgroup(folder).read_raw("cgroup.procs").split()))
                 except (FileNotFoundError, OSError) as error:
@@ -239,7 +249,7 @@ class Manager:
             return
         cgroup = Cgroup(self._v2_path())
         cgroup.write("cgroup.freeze", 1)
-        if not _wait_event(cgroup, "frozen 1", deadline):
+        if not folders.wait_event(cgroup, "frozen 1", deadline):
             cgroup.write("cgroup.freeze", 0)
             raise DeadlineExceeded(f"cgroup {cgroup.path} did not freeze in {timeout_s} s")
 
@@ -290,7 +300,7 @@ class Manager:
             Cgroup(unified).write("cgroup.kill", 1)
             if "freezer" in self.paths and self.frozen():
                 self.thaw()  # a frozen task on v1 dies only once thawed
-            _wait_event(Cgroup(unified), "populated 0", deadline)
+            folders.wait_event(Cgroup(unified), "populated 0", deadline)
         while True:
             living = self.pids()
             if not living:
@@ -331,7 +341,7 @@ class Manager:
         wait_ms = 1
         todo = [path for _, path in self._folders()]
         while todo:
-            todo = [path for path in todo if not _remove(path)]
+            todo = [path for path in todo if not folders.remove(path)]
             if not todo:
                 return
             if time.monotonic() > deadline:
@@ -366,33 +376,6 @@ class Manager:
             if path not in seen:
                 seen.add(path)
                 yield key, path
-
-
-def _make(path: str, made: list[str]) -> bool:
-    """Make a folder and its parents; append what was made; return False if `path` was there."""
-    try:
-        os.mkdir(path, 0o755)
-    except FileExistsError:
-        return False
-    except FileNotFoundError:
-        _make(os.path.dirname(path), made)
-        return _make(path, made)
-    made.append(path)
-    return True
-
-
-def _refuse_used(cgroup: Cgroup) -> None:
-    for folder in _walk(cgroup.path):
-        pids = Cgroup(folder).read_raw("cgroup.procs").split()
-        if pids:
-            raise FailedPrecondition(
-                f"container's cgroup is not empty: {len(pids)} process(es) in {folder}"
-            )
-    frozen = cgroup.optional("freezer.state") not in (None, "THAWED") or (
-        cgroup.optional("cgroup.freeze") == "1"
-    )
-    if frozen:
-        raise FailedPrecondition(f"container's cgroup is frozen: thaw {cgroup.path} first")
 
 
 _FIELDS = (
@@ -434,60 +417,3 @@ def _wanted(resources: Resources, mode: str) -> list[str]:
         if resources.network.priorities:
             wanted.append("net_prio")
     return wanted
-
-
-def _walk(path: str) -> Iterator[str]:
-    """Yield `path` and every cgroup below it, parents first."""
-    yield path
-    try:
-        with os.scandir(path) as entries:
-            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return
-    for folder in below:
-        yield from _walk(folder)
-
-
-def _remove(path: str) -> bool:
-    """Remove a cgroup and those below; return False while it is in use."""
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-            raise translate(error, f"remove cgroup {path}") from error
-    else:
-        return True
-    for folder in reversed(list(_walk(path))):
-        try:
-            os.rmdir(folder)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
-                return False
-            raise translate(error, f"remove cgroup {folder}") from error
-    return True
-
-
-def _wait_event(cgroup: Cgroup, line: str, deadline: float) -> bool:
-    """Wait for a line of cgroup.events, of which the kernel tells by POLLPRI."""
-    try:
-        fd = os.open(f"{cgroup.path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        poll = select.poll()
-        poll.register(fd, select.POLLPRI)
-        while line not in os.pread(fd, 4096, 0).decode():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            poll.poll(left * 1000)
-    except OSError as error:
-        if error.errno != errno.ENODEV:  # removed meanwhile
-            raise
-    finally:
-        os.close(fd)
-    return True

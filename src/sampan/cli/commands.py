@@ -34,6 +34,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "unpause": Command("container.unpause", "let paused containers go on"),
     "stats": Command("container.stats", "show what containers use"),
     "rename": Command("container.rename", "give a container another name"),
+    "update": Command("container.update", "change limits or the restart policy of containers"),
+    "port": Command("container.port", "show which ports of the host lead into a container"),
+    "container prune": Command("container.prune", "remove all stopped containers"),
     "pull": Command("image.pull", "fetch an image from a registry"),
     "push": Command("image.push", "send an image to a registry"),
     "images": Command("image.images", "list images"),
@@ -41,26 +44,49 @@ COMMANDS: Final[dict[str, Command]] = {
     "tag": Command("image.tag", "give an image another name"),
     "save": Command("image.save", "write images to an archive"),
     "load": Command("image.load", "read images from an archive"),
+    "history": Command("image.history", "show how an image was made"),
+    "image inspect": Command("image.inspect", "show images as JSON"),
+    "image prune": Command("image.prune", "remove images that nothing uses"),
     "image from-host": Command("image.from_host", "make an image of programs of this host"),
     "events": Command("system.events", "show events as they happen"),
     "version": Command("system.version", "show the version"),
     "info": Command("system.info", "show what this installation and machine are"),
+    "volume create": Command("volume.create", "make a volume"),
+    "volume ls": Command("volume.ls", "list volumes"),
+    "volume inspect": Command("volume.inspect", "show volumes as JSON"),
+    "volume rm": Command("volume.rm", "remove volumes"),
+    "volume prune": Command("volume.prune", "remove volumes that no container uses"),
+    "network create": Command("network.create", "make a bridge network"),
+    "network ls": Command("network.ls", "list networks"),
+    "network inspect": Command("network.inspect", "show networks as JSON"),
+    "network rm": Command("network.rm", "remove networks"),
+    "network prune": Command("network.prune", "remove networks that no container uses"),
+    "login": Command("system.login", "keep credentials for a registry"),
+    "logout": Command("system.logout", "forget them"),
+    "doctor": Command("system.doctor", "tell what this machine can do for containers"),
+    "completion": Command("system.completion", "print a script that completes in your shell"),
+    "system df": Command("system.df", "show what takes room on the disk"),
     "system prune": Command("system.prune", "remove what nothing uses"),
 }
 
 NOUNS: Final[dict[str, dict[str, str]]] = {
     "container": {
-        verb: verb for verb, command in COMMANDS.items() if command.module.startswith("container.")
-    } | {"ls": "ps", "list": "ps", "prune": "system prune"},
+        verb: verb
+        for verb, command in COMMANDS.items()
+        if command.module.startswith("container.") and " " not in verb
+    } | {"ls": "ps", "list": "ps", "prune": "container prune"},
     "image": {
         "pull": "pull", "push": "push", "ls": "images", "list": "images", "rm": "rmi", "tag": "tag",
-        "save": "save", "load": "load", "inspect": "inspect", "from-host": "image from-host",
-        "prune": "system prune",
+        "save": "save", "load": "load", "history": "history", "inspect": "image inspect",
+        "from-host": "image from-host", "prune": "image prune",
     },
-    "system": {"prune": "system prune", "info": "info", "events": "events"},
+    "volume": {verb: f"volume {verb}" for verb in ("create", "ls", "inspect", "rm", "prune")}
+    | {"list": "volume ls", "remove": "volume rm"},
+    "network": {verb: f"network {verb}" for verb in ("create", "ls", "inspect", "rm", "prune")}
+    | {"list": "network ls", "remove": "network rm"},
+    "system": {
+        "prune": "system prune", "info": "info", "events": "events", "df": "system df",
+    },
 }  # fmt: skip
 
-LATER: Final = (
-    "bundle", "commit", "cp", "diff", "doctor", "export", "history", "login", "logout", "network",
-    "pod", "port", "update", "volume",
-)  # fmt: skip
+LATER: Final = ("bundle", "commit", "compose", "cp", "diff", "export", "import", "pod")

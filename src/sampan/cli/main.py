@@ -89,6 +89,8 @@ def _main(arguments: list[str]) -> int:
     if not rest or rest[0] == "help":
         sys.stdout.write(_help())
         return 0
+    if rest[0] == "__complete":
+        return _complete(flags, rest[1:])
     name, rest = _command(rest)
     command = COMMANDS[name]
     module: Any = import_module(f"sampan.cli.{command.module}")
@@ -99,15 +101,15 @@ def _main(arguments: list[str]) -> int:
             status = 125 if name in (*_RUNS, "exec") else 1
             raise Quit(status, f"{name}: {message}; see `sampan {name} --help`")
 
-    parser = Parser(prog=f"sampan {name}", description=command.summary, allow_abbrev=False)
+    parser = Parser(
+        prog=f"sampan {name}",
+        description=command.summary,
+        allow_abbrev=False,
+        conflict_handler="resolve",  # docker's -h is a hostname in run, and help elsewhere
+    )
     module.configure(parser)
-    args = parser.parse_args(_late_flags(_split(module, rest), flags))
-    from sampan.engine.config import resolve
-
-    settings = resolve(flags, os.environ)
-    chosen = flags.get("log_level") or os.environ.get("SAMPAN_LOG_LEVEL")
-    _logging(settings.log_level if chosen or settings.log_level != "warning" else "error")
-    app = App(settings, flags.get("namespace") or os.environ.get("SAMPAN_NAMESPACE") or "default")
+    args = parser.parse_args(_late_flags(_split(module, parser, rest), flags))
+    app = _app(flags)
     if hasattr(module, "main"):
         status: int = module.main(app, args)
         return status
@@ -120,6 +122,23 @@ def _main(arguments: list[str]) -> int:
     return done
 
 
+def _app(flags: dict[str, str | None]) -> App:
+    from sampan.engine.config import resolve
+
+    settings = resolve(flags, os.environ)
+    chosen = flags.get("log_level") or os.environ.get("SAMPAN_LOG_LEVEL")
+    _logging(settings.log_level if chosen or settings.log_level != "warning" else "error")
+    return App(settings, flags.get("namespace") or os.environ.get("SAMPAN_NAMESPACE") or "default")
+
+
+def _complete(flags: dict[str, str | None], typed: list[str]) -> int:
+    from sampan.cli.complete import words
+
+    for word in words(_app(flags), typed):
+        print(word)
+    return 0
+
+
 def _first(error: BaseException) -> BaseException:
     """Return the error that a group is about: tasks of one verb fail for one reason."""
     while isinstance(error, BaseExceptionGroup):
@@ -127,7 +146,13 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _split(module: Any, rest: list[str]) -> list[str]:
+def _valued(parser: Any) -> set[str]:
+    """Return the flags of a parser that take a value of their own."""
+    actions = [action for action in parser._actions if action.nargs != 0]  # noqa: SLF001
+    return {flag for action in actions for flag in action.option_strings}
+
+
+def _split(module: Any, parser: Any, rest: list[str]) -> list[str]:
     """Put `--` before the first word that is the container's, not ours.
 
     argparse would take flags of the container's command for flags of ours; a verb with POSITIONAL n
@@ -136,7 +161,7 @@ def _split(module: Any, rest: list[str]) -> list[str]:
     count: int = getattr(module, "POSITIONAL", 0)
     if not count:
         return rest
-    valued: frozenset[str] = module.VALUED | {f"--{flag}" for flag in _FLAGS}
+    valued = _valued(parser) | {f"--{flag}" for flag in _FLAGS}
     at = 0
     seen = 0
     while at < len(rest):

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sampan.errors import InvalidArgument
+from sampan.cli.app import Quit
+from sampan.errors import InvalidArgument, NotFound, SampanError
 
-__all__ = ["age", "parse_size", "print_json", "size", "table", "warn"]
+__all__ = [
+    "age",
+    "confirm",
+    "each_name",
+    "parse_size",
+    "print_found",
+    "print_json",
+    "size",
+    "table",
+    "warn",
+]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -33,6 +44,66 @@ def print_json(value: Any) -> None:
 def warn(text: str) -> None:
     """Say something on stderr that does not stop us."""
     sys.stderr.write(f"sampan: warning: {text}\n")
+
+
+def confirm(question: str, *, force: bool) -> bool:
+    """Ask before something is removed; `force` is the answer yes.
+
+    Raises:
+      Quit: nobody is there to answer.
+    """
+    if force:
+        return True
+    if not sys.stdin.isatty():
+        raise Quit(1, "this asks before it removes: use -f where nobody answers")
+    sys.stdout.write(f"{question} [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+async def each_name(
+    names: Iterable[str], do: Callable[[str], Awaitable[object]], *, missing_ok: bool = False
+) -> int:
+    """Do something to each name and print it; each failure is told. Return the exit status."""
+    status = 0
+    for name in names:
+        try:
+            await do(name)
+        except NotFound as err:
+            if not missing_ok:
+                status = _failed(err)
+        except SampanError as err:
+            status = _failed(err)
+        else:
+            print(name, flush=True)
+    return status
+
+
+async def print_found(
+    names: Iterable[str],
+    find: Callable[[str], Awaitable[Mapping[str, object]]],
+    template: str = "",
+) -> int:
+    """Print what is found of each name, as a JSON list or by a template; return the exit status."""
+    found, status = [], 0
+    for name in names:
+        try:
+            found.append(await find(name))
+        except SampanError as err:
+            status = _failed(err)
+    if not template:
+        print_json(found)
+        return status
+    from sampan.cli.template import render
+
+    for one in found:
+        print(render(template, one))
+    return status
+
+
+def _failed(err: SampanError) -> int:
+    sys.stderr.write(f"sampan: {' '.join(str(err).split())}\n")
+    return 1
 
 
 def size(count: float) -> str:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from sampan.metadata.leases import Leases
     from sampan.metadata.namespaces import Namespaces
     from sampan.metadata.snapshots import SnapshotView
+    from sampan.network import NetworkNamespaces, Networks, NetworkStore
     from sampan.runtime import Tasks
+    from sampan.zygote import Zygote
 
 __all__ = ["Client", "connect"]
 
@@ -79,12 +81,32 @@ class Client(Protocol):
     @property
     def events(self) -> Exchange: ...
 
+    @property
+    def networks(self) -> Networks: ...
+
+    @property
+    def network_namespaces(self) -> NetworkNamespaces: ...
+
+    @property
+    def network_store(self) -> NetworkStore:
+        """Networks that people make."""
+        ...
+
     def snapshots(self, name: str = "") -> SnapshotView:
         """Return a snapshotter; empty is the default."""
         ...
 
     def notices(self, snapshotter: str) -> tuple[str, ...]:
         """Return what people should know of a snapshotter's limits on this host."""
+        ...
+
+    @property
+    def rootless(self) -> bool:
+        """Whether workers are root in a user namespace alone, and we an ordinary user."""
+        ...
+
+    async def zygote(self) -> Zygote:
+        """Return where workers come from; it is the client's."""
         ...
 
     async def transfer(self) -> Transfer:

@@ -245,8 +245,10 @@ async def views(client: Client) -> list[View]:
     return [View(one, tasks.get(one.id), Folder(client, one.id).read_exit()) for one in containers]
 
 
-async def remove(client: Client, container: Container, *, force: bool = False) -> None:
-    """Remove a container and all that is its own.
+async def remove(
+    client: Client, container: Container, *, force: bool = False, volumes: bool = False
+) -> None:
+    """Remove a container and all that is its own; with `volumes` its anonymous ones, too.
 
     Raises:
       FailedPrecondition: it runs, and `force` is not given.
@@ -260,9 +262,24 @@ async def remove(client: Client, container: Container, *, force: bool = False) -
         if seen.state == "paused":
             await client.tasks.resume(container.id)
         await client.tasks.delete(container.id, force=True)
+    from sampan.client.networking import release
+
+    await release(client, container, forget=True)
     with suppress(NotFound):
         await client.delete_container(container.id)
     await to_thread(Folder(client, container.id).remove, seen.name)
+    if volumes:
+        await _remove_volumes(client, container)
+
+
+async def _remove_volumes(client: Client, container: Container) -> None:
+    from sampan.client.volumes import LABEL, Volumes
+
+    store = Volumes(client)
+    for name in container.labels.get(LABEL, "").split(","):
+        with suppress(NotFound, FailedPrecondition):
+            if name and (await store.get(name)).anonymous:
+                await store.remove(name)
 
 
 async def relabel(client: Client, container: Container, labels: Mapping[str, str]) -> Container:

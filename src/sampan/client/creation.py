@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sampan.client import host
+from sampan.client.asked import settled
 from sampan.client.containers import LABEL_NAME, Folder, new_id
+from sampan.client.networking import Networking, attach, release
 from sampan.client.spec.build import build
 from sampan.client.spec.request import Request
 from sampan.client.sweeping import LABEL_REMOVE, own, sweep
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.model.image import ContainerConfig
 
-__all__ = ["SPEC_TYPE", "Created", "create", "root_mounts", "start_task"]
+__all__ = ["SPEC_TYPE", "Created", "Root", "create", "root_mounts", "root_of", "start_task"]
 
 SPEC_TYPE: Final = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 
@@ -44,6 +46,32 @@ class Created:
     """With --rm: while it is open the container is ours; see `sweeping`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A prepared root file system: the snapshot whose key is the container's id."""
+
+    mounts: list[Mount]
+    snapshotter: str
+    config: ContainerConfig | None = None
+    """Of the image."""
+    warning: str = ""
+
+
+async def root_of(client: Client, image: str, key: str) -> Root:
+    """Prepare the root of container `key` upon `image`, or upon `host:`.
+
+    Raises:
+      NotFound: no such image here.
+    """
+    if image == host.HOST:
+        made = await host.prepare(client, key)
+        return Root(made.mounts, host.SNAPSHOTTER, warning=made.warning)
+    from sampan.client.images import prepare_root
+
+    mounts, config = await prepare_root(client, image, key)
+    return Root(mounts, client.snapshotter, config)
+
+
 async def create(
     client: Client,
     image: str,
@@ -52,10 +80,25 @@ async def create(
     name: str = "",
     labels: Mapping[str, str] | None = None,
     runtime: str = "",
+    networking: Networking | None = None,
+    root: Callable[[str], Awaitable[Root]] | None = None,
+    snapshotter: str = "",
 ) -> Created:
     """Make a container upon `image`, or upon `host:`; nothing runs yet.
 
-    Cancelled or failed, nothing of it is left.
+    Cancelled or failed, nothing of it is left. Without `networking` it has what the request says:
+    the host's network or none.
+
+    Args:
+      client: Whose.
+      image: Its name, kept in the record.
+      request: Policy.
+      name: Empty invents one.
+      labels: Of the record.
+      runtime: Name of the shim; empty is ours.
+      networking: What is wanted of the network.
+      root: Prepares another root than the image's, for the key it is given.
+      snapshotter: Where `root` prepares it.
 
     Raises:
       NotFound: no such image here.
@@ -67,18 +110,11 @@ async def create(
     await sweep(client)
     chosen = await to_thread(folder.make, name)
     owner_fd = own(folder.path) if LABEL_REMOVE in (labels or {}) else -1
-    snapshotter = client.snapshotter
+    where = snapshotter or (host.SNAPSHOTTER if image == host.HOST else client.snapshotter)
     try:
-        config: ContainerConfig | None = None
-        warning = ""
-        if image == host.HOST:
-            snapshotter = host.SNAPSHOTTER
-            root = await host.prepare(client, key)
-            mounts, warning = root.mounts, root.warning
-        else:
-            from sampan.client.images import prepare_root
-
-            mounts, config = await prepare_root(client, image, key)
+        made = await (root(key) if root is not None else root_of(client, image, key))
+        config, mounts = made.config, made.mounts
+        request, more = await settled(client, folder, request, networking, config)
         user = request.user or (config.user if config else "")
         spec = await to_thread(_build, request, config, key, client.namespace, user, mounts)
         container = await client.containers.create(
@@ -87,20 +123,20 @@ async def create(
                 image=image,
                 runtime=Runtime(runtime or "io.containerd.sampan.v2"),
                 spec=Opaque(SPEC_TYPE, spec),
-                snapshotter=snapshotter,
+                snapshotter=where,
                 snapshot_key=key,
-                labels={**(labels or {}), LABEL_NAME: chosen},
+                labels={**(labels or {}), **more, LABEL_NAME: chosen},
             )
         )
         # Until here the snapshot was nobody's, and a collection of another process may have taken
         # it; from here on the record keeps it. A look costs less than a lease's two transactions.
-        await client.snapshots(snapshotter).stat(key)
+        await client.snapshots(where).stat(key)
     except BaseException:
         if owner_fd >= 0:
             os.close(owner_fd)
-        await shielded(20, _undo(client, folder, chosen, snapshotter))
+        await shielded(20, _undo(client, folder, chosen, where))
         raise
-    return Created(container, chosen, mounts, warning, folder=folder, owner_fd=owner_fd)
+    return Created(container, chosen, mounts, made.warning, folder=folder, owner_fd=owner_fd)
 
 
 def _build(
@@ -146,17 +182,25 @@ async def start_task(
     *,
     owner_fd: int = -1,
 ) -> int:
-    """Make and start the container's task; a task of it that has ended is deleted before."""
+    """Connect the container and make its task; one that has ended is deleted before.
+
+    Failed or cancelled, its addresses are given back.
+    """
     if (await _has_ended(client, container.id)) is True:
         await client.tasks.delete(container.id)
-    return await client.tasks.create(
-        container.id,
-        spec=container.spec.value,
-        rootfs=mounts,
-        runtime=container.runtime.name,
-        stdio=stdio,
-        owner_fd=owner_fd,
-    )
+    await attach(client, container, Folder(client, container.id))
+    try:
+        return await client.tasks.create(
+            container.id,
+            spec=container.spec.value,
+            rootfs=mounts,
+            runtime=container.runtime.name,
+            stdio=stdio,
+            owner_fd=owner_fd,
+        )
+    except BaseException:
+        await shielded(20, release(client, container))
+        raise
 
 
 async def _has_ended(client: Client, id: str) -> bool | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.metadata import Image
 
-__all__ = ["canonical", "config_of", "find", "manifest_of", "prepare_root", "read"]
+__all__ = ["canonical", "config_of", "ensure", "fetch", "find", "manifest_of", "prepare_root", "read"]
 
 
 async def find(client: Client, reference: str) -> Image:
@@ -51,6 +51,39 @@ def canonical(name: str) -> str:
         return str(parse(name))
     except InvalidArgument:
         return name
+
+
+async def fetch(client: Client, name: str, *, platform: str = "") -> Image:
+    """Pull an image and unpack it; return its record.
+
+    Raises:
+      InvalidArgument: no reference, or no platform.
+      SampanError: as the registry says.
+    """
+    from sampan.model import platform as platforms
+
+    matcher = Matcher(platforms.parse(platform)) if platform else None
+    return await (await client.transfer()).pull(parse(name), platform=matcher)
+
+
+async def ensure(client: Client, name: str, *, pull: str = "missing") -> None:
+    """See to it that an image is here; `pull` is `missing`, `always` or `never`.
+
+    Raises:
+      NotFound: it is not, and may not be pulled.
+      SampanError: as the registry says.
+    """
+    if pull not in ("missing", "always", "never"):
+        raise InvalidArgument(f"pull={pull!r} is none of missing, always and never")
+    if pull != "always":
+        try:
+            await find(client, name)
+        except NotFound:
+            if pull == "never" or name.startswith("sha256:"):
+                raise
+        else:
+            return
+    await fetch(client, name)
 
 
 async def read(client: Client, descriptor: Descriptor) -> bytes:
@@ -105,6 +138,6 @@ async def prepare_root(
     except NotFound:
         from sampan.client.local.transfers import unpack_image
 
-        await unpack_image(client, await manifest_of(client, image.target), config)
+        await unpack_image(client, await manifest_of(client, image.target))
         mounts = await client.snapshots().prepare(key, parent)
     return mounts, config.config

@@ -52,7 +52,7 @@ async def sweep(client: Client) -> int:
             except NotFound:
                 ended = True
             if ended:
-                await remove(client, container, force=True)
+                await remove(client, container, force=True, volumes=True)
                 count += 1
         except NotFound:
             continue  # somebody else was quicker

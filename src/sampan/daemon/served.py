@@ -10,7 +10,11 @@ from typing import Any, Final
 
 from sampan.plugin import Instance, PluginType, Registration
 
-__all__ = ["instances"]
+__all__ = ["HANDLERS", "instances"]
+
+HANDLERS: Final[tuple[str, ...]] = ()
+"""`module:function` of rooms that serve more than containerd's services: each function takes the
+Engine and returns, or coroutine returns, handlers of grpclib."""
 
 _PLUGINS: Final = (
     ("io.containerd.event.v1", "exchange"),

@@ -67,6 +67,8 @@ class Progress:
     """Bytes in the end; 0 when unknown."""
     parents: tuple[str, ...] = ()
     """Digests of what refers to it."""
+    descriptor: Descriptor | None = None
+    """Of the blob, where it is one."""
 
 
 ProgressSink = Callable[[Progress], None]

@@ -12,24 +12,30 @@
 
 A config file named by flag or variable must exist; the default one may be missing. It is strict: an
 unknown key or a wrong type is an error that names the file and the key.
+
+The file may be containerd's, too (`containerd`): its address is then ours, so that its clients find
+us, while root and state are the folder `sampan` below its own, so that neither touches the other's.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sampan.errors import InvalidArgument, PermissionDenied
 
 if TYPE_CHECKING:
     from sampan.engine.file import ConfigFile
+    from sampan.engine.schema import ProxyPlugin, StreamProcessor
 
-__all__ = ["LOG_LEVELS", "NAMES", "Settings", "resolve"]
+__all__ = ["LOG_LEVELS", "NAMES", "Settings", "absolute", "level", "resolve"]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+_LEVELS: Final = {"trace": "debug", "warn": "warning", "fatal": "critical", "panic": "critical"}
+"""Containerd's names, and ours for them."""
 
 NAMES: Final = ("root", "state", "address", "config", "hosts_dir", "log_level")
 """Settings that every program takes, as `--name` and as SAMPAN_NAME."""
@@ -60,6 +66,30 @@ class Settings:
     """Shims exec `sampan-oci` in place of running the OCI runtime in process."""
     foreign_runtimes: tuple[str, ...] = ()
     """Names of runtimes that are left to the foreign binary, though we would answer them."""
+    log_format: str = "text"
+    """`text` or `json`."""
+    ttrpc_address: Path | None = None
+    """Where shims publish; None is beside `address`."""
+    foreign: bool = False
+    """The config file is containerd's: what we do not know there is a warning."""
+    disabled_plugins: tuple[str, ...] = ()
+    required_plugins: tuple[str, ...] = ()
+    proxy_plugins: Mapping[str, ProxyPlugin] = field(default_factory=dict)
+    """By id."""
+    stream_processors: Mapping[str, StreamProcessor] = field(default_factory=dict)
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by containerd's names, such as io.containerd.timeout.shim.load."""
+    oom_score: int = 0
+    """For the daemon itself; 0 leaves it as it is."""
+    cgroup: str = ""
+    """Where the daemon puts itself; empty leaves it where it is."""
+    warnings: tuple[str, ...] = ()
+    """About the config file, to be logged when there is a log."""
+
+    @property
+    def ttrpc(self) -> Path:
+        """The socket to which shims publish their events."""
+        return self.ttrpc_address or Path(f"{self.address}.ttrpc")
 
 
 def resolve(
@@ -82,29 +112,55 @@ def resolve(
         return flags.get(name) or environ.get(f"SAMPAN_{name.upper()}") or None
 
     named = given("config")
-    path = _absolute("config", named) if named else home.config / "config.toml"
-    file = _read(path, required=named is not None)
+    path = absolute("config", named) if named else home.config / "config.toml"
+    table = _read(path, required=named is not None)
+    if table is not None:
+        from sampan.engine.containerd import is_foreign
+
+        if is_foreign(table):
+            from sampan.engine.foreign import settings_of
+
+            return settings_of(path, table, given)
+    return _own(path, table, given, home)
+
+
+def _own(
+    path: Path, table: Mapping[str, Any] | None, given: Callable[[str], str | None], home: _Home
+) -> Settings:
+    file: ConfigFile | None = None
+    if table is not None:
+        from sampan.engine.file import parse
+
+        file = parse(table, path)
 
     def pick(name: str, fallback: Path) -> Path:
         value = given(name) or (getattr(file, name) if file else "")
-        return _absolute(name, value) if value else fallback
+        return absolute(name, value) if value else fallback
 
     state = pick("state", home.state)
-    level = given("log_level") or (file.log_level if file else "") or "warning"
-    if level not in LOG_LEVELS:
-        raise InvalidArgument(f"log level {level!r} is none of {', '.join(LOG_LEVELS)}")
-    return Settings(
+    base = Settings(
         root=pick("root", home.root),
         state=state,
         address=pick("address", state / "sampan.sock"),
         hosts_dir=pick("hosts_dir", home.config / "certs.d"),
-        log_level=level,
-        config=path if file else None,
-        plugins=dict(file.plugins) if file else {},
-        runtime=(file.runtime if file else "") or "io.containerd.sampan.v2",
-        snapshotter=(file.snapshotter if file else "") or "overlayfs",
-        exec_oci=file.exec_oci if file else False,
-        foreign_runtimes=file.foreign_runtimes if file else (),
+        log_level=level(given("log_level") or (file.log_level if file else "")),
+    )
+    if file is None:
+        return base
+    return replace(
+        base,
+        config=path,
+        plugins=dict(file.plugins),
+        runtime=file.runtime or base.runtime,
+        snapshotter=file.snapshotter or base.snapshotter,
+        exec_oci=file.exec_oci,
+        foreign_runtimes=file.foreign_runtimes,
+        log_format=file.log_format or base.log_format,
+        disabled_plugins=file.disabled_plugins,
+        required_plugins=file.required_plugins,
+        proxy_plugins=file.proxy_plugins,
+        stream_processors=file.stream_processors,
+        timeouts=file.timeouts,
     )
 
 
@@ -123,7 +179,20 @@ class _Home:
         self.config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sampan"
 
 
-def _absolute(name: str, value: str) -> Path:
+def level(name: str) -> str:
+    """Return a log level by our name or containerd's; the empty one is the default.
+
+    Raises:
+      InvalidArgument: there is none of that name.
+    """
+    result = _LEVELS.get(name, name) or "warning"
+    if result not in LOG_LEVELS:
+        raise InvalidArgument(f"log level {name!r} is none of {', '.join(LOG_LEVELS)}")
+    return result
+
+
+def absolute(name: str, value: str) -> Path:
+    """Return a path of the configuration, made absolute; `unix://` before it is fine."""
     if "\0" in value:
         raise InvalidArgument(f"{name} must be a path, and {value!r} contains a NUL")
     if value.startswith("unix://"):
@@ -131,18 +200,15 @@ def _absolute(name: str, value: str) -> Path:
     return Path(os.path.normpath(Path.cwd() / value))
 
 
-def _read(path: Path, *, required: bool) -> ConfigFile | None:
+def _read(path: Path, *, required: bool) -> dict[str, Any] | None:
+    """Return the tables of the config file, None if it may be missing and is."""
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         if required:
             raise InvalidArgument(
                 f"config file {path} does not exist: create it, or name none"
             ) from None
-        return None
-    except NotADirectoryError:
-        if required:
-            raise InvalidArgument(f"config file {path} is below something not a folder") from None
         return None
     except PermissionError as err:
         if not required:  # such as that of another user whose HOME we were given
@@ -151,6 +217,6 @@ def _read(path: Path, *, required: bool) -> ConfigFile | None:
     except OSError as err:
         raise InvalidArgument(f"config file {path} cannot be read: {err.strerror}") from err
     # tomllib and msgspec cost 25 ms, and most machines have no such file.
-    from sampan.engine.file import parse
+    from sampan.engine.toml import loads
 
-    return parse(text, path)
+    return loads(data, path)

@@ -281,13 +281,13 @@ class Container:
         controllers, colon, path = where.rpartition(":")
         below = self.cgroup.child(path) if path.strip("/") else self.cgroup
         if not colon:
-            paths = below.to_state()
+            paths = dict(below.paths)
         else:
-            paths = self.cgroup.to_state()
+            paths = dict(self.cgroup.paths)
             for name in controllers.split(","):
                 if name not in paths:
                     raise FailedPrecondition(f"unknown controller {name} in exec --cgroup {where}")
-                paths[name] = below.to_state()[name]
+                paths[name] = below.paths[name]
         for path in paths.values():
             if not os.path.isdir(path):
                 raise NotFound(f"exec --cgroup {where}: no cgroup {path}")

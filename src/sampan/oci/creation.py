@@ -71,7 +71,7 @@ def create(
       pid_file: Gets init's pid, written whole.
       no_pivot: MS_MOVE instead of pivot_root, for a root on an initramfs.
       no_new_keyring: Keep the caller's session keyring.
-      systemd_cgroup: Ask systemd for the cgroup.
+      systemd_cgroup: Ask systemd for the cgroup: the user's own one if `rootless`.
       rootless: Do without the cgroups that we may not make.
       pidfd_socket: Path of a socket that gets init's pidfd.
       preserve_fds: How many fds from 3 (after `listen_fds`) on the program gets.
@@ -89,8 +89,6 @@ def create(
         text = dumps(spec.to_json()).encode()
     if spec.process is None or spec.linux is None:
         raise InvalidArgument("config.json has no process, or no linux section")
-    if systemd_cgroup:
-        raise Unimplemented("the systemd cgroup driver is not supported yet")
     if spec.process.terminal and console_socket is None and stdio == (-1, -1, -1):
         raise InvalidArgument("cannot allocate tty without a console socket")
     _refuse_unsupported(spec)
@@ -107,7 +105,10 @@ def create(
         _fill(birth, spec, namespaces, rootfs, id, no_new_keyring=no_new_keyring)
         birth.passed_fds = list(range(3, 3 + listen_fds + preserve_fds))
         birth.debug_modules = debug_modules
-        wanted = cgroups.Manager(spec.linux.cgroups_path or id)
+        if systemd_cgroup:
+            wanted = cgroups.systemd_manager(spec.linux.cgroups_path, id, user=rootless)
+        else:
+            wanted = cgroups.Manager(spec.linux.cgroups_path or id)
         document = _document(spec, id, bundle, wanted)
         folder.write_config(text)
         folder.write(document)

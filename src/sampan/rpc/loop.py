@@ -128,8 +128,15 @@ class Timer:
 class Loop:
     """Owns the epoll fd; the fds it watches stay their owners'."""
 
-    def __init__(self) -> None:
-        self._epoll = select.epoll(select.EPOLL_CLOEXEC)
+    def __init__(self, epoll_fd: int = -1) -> None:
+        """Make an epoll, or go on with `epoll_fd`, of which another loop has let go.
+
+        What that one watched is still registered there; `watch` each fd again.
+        """
+        if epoll_fd >= 0:
+            self._epoll = select.epoll.fromfd(epoll_fd)
+        else:
+            self._epoll = select.epoll(select.EPOLL_CLOEXEC)
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
         self._ready: deque[Callable[[], None]] = deque()
@@ -137,6 +144,11 @@ class Loop:
         self.on_error: Callable[[BaseException], None] | None = None
         self.lingering = 0
         """How many things should be let finish before the program ends; counted by their owners."""
+        self.active = 0
+        """How many spawned coroutines have not ended."""
+        self.idle_s: float | None = None
+        self.on_idle: Callable[[], None] | None = None
+        """Called when nothing has happened for `idle_s`, and no timer runs."""
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` whenever `fd` is ready; replaces what was asked for it before.
@@ -147,7 +159,10 @@ class Loop:
         if fd in self._watched:
             self._epoll.modify(fd, events)
         else:
-            self._epoll.register(fd, events)
+            try:
+                self._epoll.register(fd, events)
+            except FileExistsError:  # by the loop before this one
+                self._epoll.modify(fd, events)
         self._watched[fd] = callback
 
     def unwatch(self, fd: int) -> None:
@@ -199,13 +214,16 @@ class Loop:
     def spawn(self, coroutine: Coroutine[Future[Any], None, _T]) -> Future[_T]:
         """Run `coroutine` up to its first wait now, and the rest as its waits end."""
         outcome: Future[_T] = Future()
+        self.active += 1
 
         def step() -> None:
             try:
                 waits_for = coroutine.send(None)
             except StopIteration as stop:
+                self.active -= 1
                 outcome.set(stop.value)
             except BaseException as error:
+                self.active -= 1
                 if not isinstance(error, Exception) or not self._report(error, outcome):
                     raise
             else:
@@ -233,7 +251,10 @@ class Loop:
 
     def run_once(self) -> None:
         """Wait for something to happen, and serve all that did."""
-        for fd, events in self._epoll.poll(self._patience_s()):
+        events_of_fds = self._epoll.poll(self._patience_s())
+        if not events_of_fds and not self._ready and not self._timers and self.on_idle is not None:
+            self.on_idle()
+        for fd, events in events_of_fds:
             callback = self._watched.get(fd)
             if callback is not None:
                 self._call(callback, events)
@@ -251,7 +272,7 @@ class Loop:
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
         if not self._timers:
-            return None
+            return self.idle_s
         # epoll takes at most 2^31 ms; waking up once an hour for nothing costs nothing.
         return min(_PATIENCE_MAX_S, max(0.0, self._timers[0].at_s - time.monotonic()))
 

@@ -38,11 +38,17 @@ from sampan.rpc.messages.wellknown import Request, Response, Status
 from sampan.rpc.status import code_of, text_of
 from sampan.rpc.wire import DecodeError, Message
 
-__all__ = ["Connection", "Context", "Method", "Server", "check_peer"]
+__all__ = ["Connection", "Context", "Method", "Saved", "Server", "check_peer"]
 
 CALLS_MAX = 1024
 _BACKLOG_BYTES = 8 << 20
 _CHUNK = 64 << 10
+
+
+# Place of each listener; of each connection its fd, its last stream, and its calls that wait:
+# stream, service, method, payload.
+_Call = tuple[int, str, str, bytes]
+Saved = tuple[list[int], list[tuple[int, int, list[_Call]]]]
 
 
 class Context:
@@ -63,13 +69,19 @@ class Context:
 class Method:
     """One row of a service."""
 
-    __slots__ = ("handler", "request")
+    __slots__ = ("handler", "request", "resumable")
 
     def __init__(
-        self, request: type[Message], handler: Callable[[Any, Context], Awaitable[Message]]
+        self,
+        request: type[Message],
+        handler: Callable[[Any, Context], Awaitable[Message]],
+        *,
+        resumable: bool = False,
     ) -> None:
         self.request = request
         self.handler = handler
+        self.resumable = resumable
+        """Whether a call that waits can be made again from its request by another server."""
 
 
 def check_peer(connection: socket.socket) -> None:
@@ -126,6 +138,32 @@ class Server:
         if not self._connections:
             self.on_alone()
 
+    def save(self) -> Saved | None:
+        """Return what another server can go on with; None while a call is under way.
+
+        Calls of resumable methods do not count: they are in what is returned.
+        """
+        connections = []
+        for connection in self._connections:
+            saved = connection.save()
+            if saved is None:
+                return None
+            connections.append(saved)
+        return [listener.fileno() for listener in self._listeners], connections
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are under way."""
+        return sum(connection.waiting for connection in self._connections)
+
+    def restore(self, saved: Saved) -> None:
+        """Go on with what another server has saved, in a process that has the same fds."""
+        listeners, connections = saved
+        for fd in listeners:
+            self.listen(socket.socket(fileno=fd))
+        for fd, last, calls in connections:
+            self.serve(socket.socket(fileno=fd)).resume(last, calls)
+
     def stop_listening(self) -> None:
         """Accept no more; connections stay."""
         for listener in self._listeners:
@@ -151,7 +189,8 @@ class Connection:
         self._socket = sock
         self._reader = FrameReader()
         self._out = bytearray()
-        self._streams: set[int] = set()
+        self._streams: dict[int, tuple[str, str, bytes] | None] = {}
+        """Calls under way; of resumable ones what makes them anew."""
         self._last = 0
         self._events = IN
         self._loop.watch(sock.fileno(), IN, self._ready)
@@ -195,12 +234,14 @@ class Connection:
             if len(self._streams) >= CALLS_MAX:
                 raise ResourceExhausted(f"more than {CALLS_MAX} calls under way")
             request = Request.decode(frame.data)
-            method = self._method(request)
+            method = self._method(request.service, request.method)
             argument = method.request.decode(request.payload)
         except SampanError as error:
             self._answer(frame.stream, None, error)
             return
-        self._streams.add(frame.stream)
+        self._streams[frame.stream] = (
+            (request.service, request.method, request.payload) if method.resumable else None
+        )
         deadline_s = None
         if request.timeout_nano:
             deadline_s = time.monotonic() + request.timeout_nano / 1e9
@@ -208,14 +249,40 @@ class Connection:
         context = Context(self, metadata, deadline_s)
         self._loop.spawn(self._serve(frame.stream, method, argument, context))
 
-    def _method(self, request: Request) -> Method:
-        service = self._server.services.get(request.service)
-        if service is None:
-            raise Unimplemented(f"service {request.service}")
-        method = service.get(request.method)
+    def _method(self, service: str, name: str) -> Method:
+        methods = self._server.services.get(service)
+        if methods is None:
+            raise Unimplemented(f"service {service}")
+        method = methods.get(name)
         if method is None:
-            raise Unimplemented(f"method {request.method}")
+            raise Unimplemented(f"method {name}")
         return method
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are under way."""
+        return len(self._streams)
+
+    def save(self) -> tuple[int, int, list[_Call]] | None:
+        """Return what another connection on the same socket needs; None while a call runs."""
+        if self._out or not self._reader.idle:
+            return None
+        calls = []
+        for stream, call in self._streams.items():
+            if call is None:
+                return None
+            calls.append((stream, *call))
+        return self._socket.fileno(), self._last, calls
+
+    def resume(self, last: int, calls: list[_Call]) -> None:
+        """Go on where another connection has stopped."""
+        self._last = last
+        for stream, service, name, payload in calls:
+            method = self._method(service, name)
+            self._streams[stream] = (service, name, payload)
+            context = Context(self, {}, None)
+            argument = method.request.decode(payload)
+            self._loop.spawn(self._serve(stream, method, argument, context))
 
     async def _serve(
         self, stream: int, method: Method, argument: Message, context: Context
@@ -239,7 +306,7 @@ class Connection:
 
     def _finish(self, stream: int, answer: Message | None, error: BaseException | None) -> None:
         if stream in self._streams:
-            self._streams.discard(stream)
+            del self._streams[stream]
             self._answer(stream, answer, error)
 
     def _answer(self, stream: int, answer: Message | None, error: BaseException | None) -> None:

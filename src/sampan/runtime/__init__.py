@@ -40,6 +40,7 @@ from sampan.model.mounts import Mount
 from sampan.model.opaque import Opaque
 
 if TYPE_CHECKING:
+    from sampan.runtime.bundle import Bundle
     from sampan.runtime.shims import Shims
     from sampan.runtime.tasks import LocalTasks
 
@@ -130,6 +131,7 @@ class Tasks(Protocol):
         options: Opaque | None = None,
         checkpoint: str = "",
         owner_fd: int = -1,
+        pod: Bundle | None = None,
     ) -> int:
         """Make the task, not yet running; return the pid of its init.
 
@@ -142,6 +144,7 @@ class Tasks(Protocol):
           options: For the shim.
           checkpoint: Folder of images to restore from.
           owner_fd: Borrowed; when it becomes readable, the shim ends the task. In process only.
+          pod: Where the shim of its sandbox is found, which then takes this task, too.
 
         Raises:
           AlreadyExists: there is such a task.
@@ -173,6 +176,10 @@ class Tasks(Protocol):
     async def pause(self, id: str) -> None: ...
 
     async def resume(self, id: str) -> None: ...
+
+    async def checkpoint(self, id: str, path: str, options: Opaque | None = None) -> None:
+        """Write the images of the running task into the folder `path`; options are the shim's."""
+        ...
 
     async def pids(self, id: str) -> Sequence[Pid]: ...
 

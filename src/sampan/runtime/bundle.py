@@ -93,12 +93,14 @@ def _check_same(fd: int, folder: Path) -> None:
 class Bundle:
     """`<state>/io.containerd.runtime.v2.task/<namespace>/<id>`; the room's front door draws it."""
 
+    KIND: str = TASKS
+
     def __init__(self, state: Path, namespace: str, id: str) -> None:
         identifiers.check(namespace, "namespace")
         identifiers.check(id, "container id")
         self.namespace = namespace
         self.id = id
-        self.path = state / TASKS / namespace / id
+        self.path = state / self.KIND / namespace / id
         self._sockets = state / "s"
 
     @property

@@ -85,7 +85,7 @@ def bury(
         known = grave(bundle)
         if known is not None:
             return Burial(known, first=False)
-        if not force and _listens(bundle):
+        if not force and _lives(bundle) and _listens(bundle):
             return None
         log.warning("shim is gone: container=%s namespace=%s", bundle.id, bundle.namespace)
         pid = _init_pid(bundle, state)
@@ -112,6 +112,7 @@ def clean_up(bundle: Bundle, zygote: Callable[[], Zygote], state: Path) -> None:
             "id": bundle.id,
             "bundle": os.fspath(bundle.path),
             "oci_root": os.fspath(folder.parent),
+            "shim_pid": 0 if binary else _shim_pid(bundle),
         }
     ).encode()
     try:
@@ -144,6 +145,22 @@ def _init_pid(bundle: Bundle, state: Path) -> int:
         return 0
 
 
+def _lives(bundle: Bundle) -> bool:
+    """Tell whether the shim's process lives; True when we cannot know.
+
+    For a moment after a shim has been killed its socket still takes connections.
+    """
+    number, _, started = bundle.read("shim.pid").partition(" ")
+    if not number.isascii() or not number.isdigit() or number == "0" or not started:
+        return True
+    try:
+        text = Path(f"/proc/{number}/stat").read_text("ascii", "replace")
+    except OSError:
+        return False
+    fields = text.rpartition(")")[2].split()
+    return fields[0] not in ("Z", "X") and fields[19] == started
+
+
 def _listens(bundle: Bundle) -> bool:
     address = bundle.read("address").removeprefix("unix://")
     if not address:
@@ -166,6 +183,11 @@ def start_time(pid: int) -> str:
     except OSError:
         return ""
     return text.rpartition(")")[2].split()[19]
+
+
+def _shim_pid(bundle: Bundle) -> int:
+    number = bundle.read("shim.pid").partition(" ")[0]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def _kill_shim(bundle: Bundle) -> None:

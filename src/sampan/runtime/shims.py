@@ -84,14 +84,15 @@ class Shim:
         answer: type[M],
         *,
         timeout_s: float | None = _DEADLINE_S,
+        service: str = "",
     ) -> M:
-        """Call a method of the Task service.
+        """Call a method of the Task service, or of another.
 
         Raises:
           SampanError: as the shim answered; Unavailable when it is gone; DeadlineExceeded.
         """
         return await self._connection.call(
-            self._service, method, request, answer, timeout_s=timeout_s
+            service or self._service, method, request, answer, timeout_s=timeout_s
         )
 
     def close(self) -> None:
@@ -170,19 +171,29 @@ class Shims:
         *,
         options: bytes = b"",
         owner_fd: int = -1,
+        pod: Bundle | None = None,
     ) -> Shim:
-        """Start a shim for a bundle.
+        """Start a shim for a bundle, or take that of its pod.
 
         Args:
           bundle: Complete.
           runtime: Name, or absolute path of a foreign shim; "" is ours.
           options: An encoded Any, for a foreign shim's stdin.
           owner_fd: Borrowed; when it becomes readable our shim ends its task.
+          pod: The bundle whose shim, one of ours, takes this task, too.
 
         Raises:
           NotFound: the foreign runtime's binary is not installed.
           Unavailable: no shim could be started.
         """
+        if pod is not None:
+            address = pod.read("address")
+            if not address:
+                raise Unavailable(f"sandbox {pod.id} has no shim: it was stopped")
+            shim = Shim(bundle, await aio.connect(address))
+            bundle.write("pod", pod.id.encode())
+            bundle.write("address", address.encode())
+            return self._opened(shim)
         if runtime in CLAIMED and runtime not in self._foreign:
             shim = await self._start_ours(bundle, owner_fd)
         else:
@@ -315,6 +326,9 @@ class Shims:
         if shim is None or not shim.alive:
             return
         shim.leaving = True
+        if bundle.read("pod"):
+            shim.close()  # it lives on for the others
+            return
         try:
             request = pb.ShutdownRequest(id=bundle.id)
             await shim.call("Shutdown", request, Empty, timeout_s=_SHUTDOWN_S)

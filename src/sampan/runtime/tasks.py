@@ -99,6 +99,7 @@ class LocalTasks:
         options: Opaque | None = None,
         checkpoint: str = "",
         owner_fd: int = -1,
+        pod: Bundle | None = None,
     ) -> int:
         bundle = self._bundle(id)
         packed = Any(type_url=options.type_url, value=options.value) if options else None
@@ -112,7 +113,11 @@ class LocalTasks:
             await self._make_bundle(bundle, spec, lock, files)
             try:
                 shim = await self._shims.start(
-                    bundle, runtime, options=bytes(packed) if packed else b"", owner_fd=owner_fd
+                    bundle,
+                    runtime,
+                    options=bytes(packed) if packed else b"",
+                    owner_fd=owner_fd,
+                    pod=pod,
                 )
                 request = pb.CreateTaskRequest(
                     id=id,

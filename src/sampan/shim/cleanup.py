@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import time
 
 from sampan import oci
 from sampan.errors import NotFound
@@ -12,17 +14,62 @@ from sampan.shim import rootfs
 
 __all__ = ["worker"]
 
+_GROUP_S = 10.0
+
 
 def worker(payload: bytes, fds: list[int]) -> int:
     """Clean up behind the container that `payload` names.
 
-    Its `oci_root`, `namespace`, `id` and `bundle` are those of the shim's `Config`.
+    Its `oci_root`, `namespace`, `id` and `bundle` are those of the shim's `Config`; `shim_pid` is
+    the dead shim's, or 0.
     """
     for fd in fds:
         os.close(fd)
     values = json.loads(payload)
+    if values.get("shim_pid"):
+        _end_group(values["shim_pid"])
     with contextlib.suppress(NotFound):
         root = os.path.join(values["oci_root"], values["namespace"])
         oci.load(root, values["id"]).delete(force=True)
     rootfs.unmount_all(os.path.join(values["bundle"], "rootfs"))
     return 0
+
+
+def _end_group(leader: int) -> None:
+    """Kill what is left of a dead shim's process group, its server, and see it gone.
+
+    Else a system call that the server had begun might end after we have looked. As long as the
+    group has members, no other process can get the leader's pid.
+    """
+    until_s = time.monotonic() + _GROUP_S
+    wait_ms = 1
+    while time.monotonic() < until_s:
+        members = _members(leader)
+        if leader in members:
+            return  # a stranger's: there was no member left
+        if not members:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, 9)
+        select.poll().poll(wait_ms)
+        wait_ms = min(2 * wait_ms, 50)
+
+
+def _members(leader: int) -> set[int]:
+    """Return the processes of a group that have not ended."""
+    try:
+        os.killpg(leader, 0)
+    except OSError:
+        return set()
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] not in (b"Z", b"X"):
+            found.add(int(name))
+    return found

@@ -1,8 +1,8 @@
 """`sampan.oci` in process: the shim is the parent, and nothing is exec'd but the container.
 
-Create is an errand (`errands`): it touches most memory, takes longest and runs hooks, while the
-shim is to stay small and awake. What the errand bears the shim adopts. The other commands are
-quick; a fork would double what an exec takes.
+Create is an errand (`errands`) where others would have to wait for it: it takes longest, and runs
+hooks. What the errand bears the shim adopts. The other commands are quick; a fork would double what
+an exec takes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Native:
         systemd_cgroup: bool = False,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        apart: bool = False,
     ) -> None:
         self._errands = errands
         self._root = root
@@ -46,6 +47,18 @@ class Native:
         self._systemd_cgroup = systemd_cgroup
         self._no_pivot = no_pivot
         self._no_new_keyring = no_new_keyring
+        self._apart = apart
+
+    @classmethod
+    def restored(
+        cls, errands: Errands, root: str, id: str, bundle: str, systemd_cgroup: bool
+    ) -> Native:
+        """Return another like the one that `save` was called on."""
+        return cls(errands, root, id, bundle, systemd_cgroup=systemd_cgroup)
+
+    def save(self) -> tuple[Any, ...]:
+        """See Runtime. What only `create` wants is left out."""
+        return "native", self._root, self._id, self._bundle, self._systemd_cgroup
 
     async def create(
         self,
@@ -76,10 +89,22 @@ class Native:
             except BaseException:
                 undo()
                 raise
-            return made.pid, [made.console] if terminal and made.console >= 0 else []
+            console = [made.detach_console()] if terminal and made.console >= 0 else []
+            made.close()
+            return made.pid, console
 
-        pid, fds = await self._errands.run(errand)
+        if self._apart or self._has_hooks():
+            pid, fds = await self._errands.run(errand)
+        else:
+            pid, fds = errand()
         return Born(pid, fds[0] if fds else -1)
+
+    def _has_hooks(self) -> bool:
+        try:
+            with open(os.path.join(self._bundle, "config.json"), "rb") as file:
+                return b'"hooks"' in file.read()
+        except OSError:
+            return False
 
     async def exec(
         self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool

@@ -81,6 +81,13 @@ class Publisher:
         if self.idle is not None:
             self.idle.set(None)
 
+    def rest(self) -> bool:
+        """Hang up, if nothing is left to send; return whether that is so."""
+        if self._sending:
+            return False
+        self.close()
+        return True
+
     async def drain(self, timeout_s: float) -> None:
         """Wait until all is sent, for at most `timeout_s`."""
         if self._queue:

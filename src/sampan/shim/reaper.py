@@ -1,7 +1,7 @@
 """The only waiter: every child of the shim, its own and the adopted, ends here.
 
-A pid is a child's own until it is reaped here, so `os.kill` on an expected pid that has not ended
-cannot hit a stranger.
+A pid is a child's own until it is reaped, here or by the keeper, which tells us before it does: so
+`os.kill`, after `reap`, on an expected pid that has not ended cannot hit a stranger.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from sampan.linux.prctl import set_child_subreaper
 from sampan.linux.signals import mask, set_mask, signalfd, signalfd_read
 from sampan.rpc.loop import IN, Future, Loop
+from sampan.shim.keeper import RECORD
 
 __all__ = ["Exit", "Reaper"]
 
@@ -31,18 +32,23 @@ class Exit:
 
 
 class Reaper:
-    """Makes this process a subreaper, blocks SIGCHLD, and waits on behalf of everyone."""
+    """Blocks SIGCHLD, and waits on behalf of everyone."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, exits_fd: int = -1) -> None:
+        """Begin; `exits_fd` is a keeper's pipe, without which this process becomes a subreaper."""
         self._expected: dict[int, Future[Exit]] = {}
         # A container's init is adopted when `runc create` exits, and may end before anybody has
         # read its pid file: the last few unexpected ends are remembered.
         self._strangers: dict[int, Exit] = {}
-        set_child_subreaper(True)
+        self._exits_fd = exits_fd
+        if exits_fd < 0:
+            set_child_subreaper(True)
+        else:
+            loop.watch(exits_fd, IN, lambda _events: self._hear())
         set_mask(mask() | _SIGCHLD)
         self._fd = signalfd(_SIGCHLD)
         self._loop = loop
-        loop.watch(self._fd, IN, lambda _events: self.reap())
+        loop.watch(self._fd, IN, lambda _events: self._wait())
 
     def expect(self, pid: int) -> Future[Exit]:
         """Return the end of `pid`, a child or a descendant to be adopted."""
@@ -55,8 +61,32 @@ class Reaper:
                 self._expected[pid] = future
         return future
 
+    def save(self) -> list[tuple[int, int, int]]:
+        """Let go of SIGCHLD; return the ends that nobody has asked for, for the next reaper."""
+        self.close()
+        return [(pid, end.status, end.at_ns) for pid, end in self._strangers.items()]
+
+    def restore(self, saved: list[tuple[int, int, int]]) -> None:
+        """Know what another reaper has known."""
+        for pid, status, at_ns in saved:
+            self._strangers[pid] = Exit(status, at_ns)
+
     def reap(self) -> None:
-        """Wait for all that have ended."""
+        """Take notice of all that have ended."""
+        if self._exits_fd >= 0:
+            self._hear()
+        self._wait()
+
+    def _hear(self) -> None:
+        """Read what the keeper has reaped."""
+        try:
+            data = os.read(self._exits_fd, 256 * RECORD.size)
+        except BlockingIOError:
+            return
+        for pid, status, at_ns in RECORD.iter_unpack(data):
+            self._tell(pid, Exit(status, at_ns))
+
+    def _wait(self) -> None:
         signalfd_read(self._fd)
         while True:
             try:
@@ -67,13 +97,16 @@ class Reaper:
                 return
             killed = found.si_code != os.CLD_EXITED
             ended = Exit(found.si_status + 128 * killed, time.time_ns())
-            future = self._expected.pop(found.si_pid, None)
-            if future is not None:
-                future.set(ended)
-                continue
-            self._strangers[found.si_pid] = ended
-            if len(self._strangers) > _STRANGERS_MAX:
-                del self._strangers[next(iter(self._strangers))]
+            self._tell(found.si_pid, ended)
+
+    def _tell(self, pid: int, ended: Exit) -> None:
+        future = self._expected.pop(pid, None)
+        if future is not None:
+            future.set(ended)
+            return
+        self._strangers[pid] = ended
+        if len(self._strangers) > _STRANGERS_MAX:
+            del self._strangers[next(iter(self._strangers))]
 
     def close(self) -> None:
         """Close the signalfd."""

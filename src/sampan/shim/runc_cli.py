@@ -12,6 +12,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 from sampan.errors import DeadlineExceeded, NotFound, SampanError, Unknown
 from sampan.linux.fds import unix_bind
@@ -48,6 +49,28 @@ class RuncCli:
         if systemd_cgroup:
             self._global.append("--systemd-cgroup")
         self._create_flags = create_flags
+        self._saved = ("runc", binary, root, id, bundle, systemd_cgroup, create_flags)
+
+    @classmethod
+    def restored(
+        cls,
+        processes: Processes,
+        binary: str,
+        root: str,
+        id: str,
+        bundle: str,
+        systemd_cgroup: bool,
+        create_flags: tuple[str, ...],
+    ) -> RuncCli:
+        """Return another like the one that `save` was called on."""
+        return cls(
+            processes, binary, root, id, bundle,
+            systemd_cgroup=systemd_cgroup, create_flags=create_flags,
+        )  # fmt: skip
+
+    def save(self) -> tuple[Any, ...]:
+        """See Runtime."""
+        return self._saved
 
     async def create(
         self,

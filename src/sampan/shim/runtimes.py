@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["Born", "CheckpointWanted", "Runtime"]
 
@@ -35,6 +35,9 @@ class Runtime(Protocol):
 
     direct_signals: bool
     """Whether a signal to the pid that `create` gave is a signal to the container's init."""
+
+    def save(self) -> tuple[Any, ...]:
+        """Return plain values that make another like this; the first names the kind."""
 
     async def create(
         self,

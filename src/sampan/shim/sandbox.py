@@ -58,9 +58,21 @@ class SandboxService:
     def methods(self) -> dict[str, Method]:
         """Return the service's table."""
         return {
-            name: Method(request, getattr(self, _HANDLERS[name]))
+            name: Method(request, getattr(self, _HANDLERS[name]), resumable=name == "WaitSandbox")
             for name, (request, _) in sandbox.METHODS.items()
         }
+
+    def save(self) -> tuple[str, int, bool, tuple[int, int] | None]:
+        """Return what another server needs to know."""
+        end = (self._exit.status, self._exit.at_ns) if self._exit else None
+        return self._id, self._created_ns, self._started, end
+
+    def restore(self, saved: tuple[str, int, bool, tuple[int, int] | None]) -> None:
+        """Go on where another server has stopped."""
+        self._id, self._created_ns, self._started, end = saved
+        if end is not None:
+            self._exit = Exit(*end)
+            self._exited.set(self._exit)
 
     def _check(self, id: str) -> None:
         if not self._id or id != self._id:

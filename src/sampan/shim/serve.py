@@ -19,10 +19,12 @@ from sampan.rpc.messages.wellknown import Empty
 from sampan.rpc.server import Context, Method, Server
 from sampan.rpc.wire import Message
 from sampan.shim.config import Config
+from sampan.shim.keeper import Kept, keep
 from sampan.shim.oom import OomWatch
 from sampan.shim.processes import Processes
 from sampan.shim.publisher import Publisher
 from sampan.shim.reaper import Reaper
+from sampan.shim.rest import Rest
 from sampan.shim.sandbox import SandboxService
 from sampan.shim.service import TaskService
 
@@ -40,7 +42,8 @@ def worker(payload: bytes, fds: list[int]) -> int:
 
     Takes ownership of all `fds`.
     """
-    return run(Config.from_json(payload), fds)
+    set_name("sampan-shim")
+    return keep(lambda kept: run(Config.from_json(payload), fds, kept=kept))
 
 
 def bind(path: str) -> socket.socket:
@@ -81,37 +84,48 @@ class Log:
             self._fd = -1
 
 
-def run(config: Config, fds: Sequence[int], listener: socket.socket | None = None) -> int:
-    """Serve until Shutdown, or until the owner dies.
+def run(
+    config: Config,
+    fds: Sequence[int],
+    listener: socket.socket | None = None,
+    *,
+    kept: Kept | None = None,
+) -> int:
+    """Serve until Shutdown, or until the owner dies; with `kept`, until there is nothing to do.
 
     With `listener` its socket is used, in place of binding `config.socket`.
     """
     set_name("sampan-shim")
+    gc.disable()
+    state = kept.state() if kept is not None else None
 
     def given(place: int) -> int:
         return fds[place] if place >= 0 else -1
 
     log = Log(given(config.log_fd))
-    loop = Loop()
+    loop = Loop(kept.epoll_fd if kept is not None else -1)
     loop.on_error = log.error
-    reaper = Reaper(loop)
+    reaper = Reaper(loop, kept.exits_fd if kept is not None else -1)
     processes = Processes(loop, reaper)
     publisher = Publisher(loop, config.publish, config.namespace)
     tasks = TaskService(config, processes, publisher)
     tasks.oom = OomWatch(loop, publisher)
     table = tasks.methods()
     sandboxes = SandboxService(loop, tasks, publisher)
+    tasks.kept = lambda: sandboxes.wanted
     services = dict.fromkeys(task.SERVICES, table)
     services[sandbox.SERVICE] = sandboxes.methods()
     services[sampan.SERVICE] = {"ReopenLogs": Method(sampan.ReopenLogsRequest, _reopen_logs(tasks))}
     server = Server(loop, services)
-    if config.listen_fd >= 0:
+    if state is not None:
+        listener = None
+    elif config.listen_fd >= 0:
         listener = socket.socket(fileno=given(config.listen_fd))
     elif listener is None and config.socket:
         listener = bind(config.socket)
     if listener is not None:
         server.listen(listener)
-    if config.connection_fd >= 0:
+    if config.connection_fd >= 0 and state is None:
         server.serve(socket.socket(fileno=given(config.connection_fd)))
     ending = _Ending(config, loop, tasks, publisher, server)
     tasks.shutdown = ending.begin
@@ -122,7 +136,9 @@ def run(config: Config, fds: Sequence[int], listener: socket.socket | None = Non
     if config.owner_fd >= 0:
         owner = given(config.owner_fd)
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
-    gc.disable()
+    if kept is not None:
+        tasks.pid = kept.keeper_pid
+        Rest(kept, loop, server, reaper, publisher, tasks, sandboxes).begin(state)
     loop.run()
     loop.close()
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from typing import Any as Untyped
 
 from sampan import __version__
 from sampan.errors import (
@@ -17,28 +18,22 @@ from sampan.errors import (
     InvalidArgument,
     NotFound,
     SampanError,
-    Unimplemented,
 )
 from sampan.rpc.messages import events, runc, task, types
 from sampan.rpc.messages.wellknown import Any, Empty, Timestamp
 from sampan.rpc.server import Context, Method
 from sampan.rpc.wire import Message
 from sampan.shim import cgroup, rootfs
+from sampan.shim.births import Births, checkpoint_wanted
 from sampan.shim.config import Config
-from sampan.shim.memo import remember
-from sampan.shim.native import Native
 from sampan.shim.oom import OomWatch
 from sampan.shim.processes import Processes
 from sampan.shim.publisher import Publisher
 from sampan.shim.reaper import Exit
-from sampan.shim.runc_cli import RuncCli
-from sampan.shim.runtimes import Born, CheckpointWanted, Runtime
-from sampan.shim.stdio.streams import Streams, Wanted
+from sampan.shim.stdio.streams import Wanted
 from sampan.shim.tasks import Container, Process
 
 __all__ = ["TaskService"]
-
-_RUNC_ROOT = "/run/containerd/runc"
 
 
 class TaskService:
@@ -48,18 +43,41 @@ class TaskService:
         self._config = config
         self._processes = processes
         self._loop = processes.loop
+        self._births = Births(config, processes)
         self._publisher = publisher
         self.containers: dict[str, Container] = {}
         self._creating: set[str] = set()
         self.shutdown = self._loop.stop
+        self.pid = os.getpid()
+        """The shim's: its keeper's, where it has one."""
         self.oom: OomWatch | None = None
+        self.kept: Callable[[], bool] = lambda: False
+        """Whether the shim outlives its containers, as one with a sandbox does."""
 
     def methods(self) -> dict[str, Method]:
         """Return the service's table."""
         return {
-            name: Method(request, getattr(self, _handler_name(name)))
+            name: Method(request, getattr(self, _handler_name(name)), resumable=name == "Wait")
             for name, (request, _) in task.METHODS.items()
         }
+
+    def save(self) -> dict[str, Untyped] | None:
+        """Return what another server needs to know; None while bytes are held here."""
+        containers = [container.save() for container in self.containers.values()]
+        if self._creating or None in containers:
+            return None
+        return {"containers": containers, "oom": self.oom.save() if self.oom else {}}
+
+    def restore(self, saved: dict[str, Untyped]) -> None:
+        """Go on where another server has stopped."""
+        for values in saved["containers"]:
+            container = self._births.restore(values)
+            self.containers[container.id] = container
+            for process in container.processes:
+                if process.exit is None and process.pid:
+                    self._watch(container, process)
+        if self.oom is not None:
+            self.oom.restore(saved["oom"])
 
     def _get(self, id: str) -> Container:
         try:
@@ -77,7 +95,8 @@ class TaskService:
             raise AlreadyExists(f"container {request.id} already exists in this shim")
         self._creating.add(request.id)
         try:
-            container = await self._create(request)
+            apart = bool(self.containers) or len(self._creating) > 1
+            container = await self._births.create(request, apart=apart)
         finally:
             self._creating.discard(request.id)
         init = container.init
@@ -104,90 +123,6 @@ class TaskService:
         self._watch(container, init)
         return task.CreateTaskResponse(pid=init.pid)
 
-    async def _create(self, request: task.CreateTaskRequest) -> Container:
-        options = _options(request.options)
-        wanted = Wanted(request.stdin, request.stdout, request.stderr, request.terminal)
-        init = Process("", wanted)
-        runtime = self._runtime(request, options)
-        container = Container(request.id, request.bundle, init, runtime)
-        owner = (options.io_uid, options.io_gid) if options.io_uid or options.io_gid else None
-        container.mounted = bool(request.rootfs)
-
-        def mounting() -> Callable[[], None]:
-            rootfs.mount_all(request.rootfs, container.rootfs)
-            return unmounting
-
-        def unmounting() -> None:
-            if container.mounted:
-                rootfs.unmount_all(container.rootfs)
-
-        born = await self._birth(container, init, owner, request.checkpoint, mounting)
-        init.pid = born.pid
-        init.started = bool(request.checkpoint)
-        return container
-
-    def _runtime(self, request: task.CreateTaskRequest, options: runc.Options) -> Runtime:
-        systemd = options.systemd_cgroup or self._config.systemd_cgroup
-        namespace = self._config.namespace
-        if not options.binary_name or options.binary_name == "sampan":
-            root = os.path.join(options.root or self._config.oci_root, namespace)
-            remember(request.bundle, "", root)
-            return Native(
-                self._processes.errands,
-                root,
-                request.id,
-                request.bundle,
-                systemd_cgroup=systemd,
-                no_pivot=options.no_pivot_root,
-                no_new_keyring=options.no_new_keyring,
-            )
-        flags = []
-        if options.no_pivot_root:
-            flags.append("--no-pivot")
-        if options.no_new_keyring:
-            flags.append("--no-new-keyring")
-        root = os.path.join(options.root or _RUNC_ROOT, namespace)
-        remember(request.bundle, options.binary_name, root)
-        return RuncCli(
-            self._processes,
-            options.binary_name,
-            root,
-            request.id,
-            request.bundle,
-            systemd_cgroup=systemd,
-            create_flags=tuple(flags),
-        )
-
-    async def _birth(
-        self,
-        container: Container,
-        process: Process,
-        owner: tuple[int, int] | None = None,
-        restore: str = "",
-        mounting: Callable[[], Callable[[], None]] | None = None,
-    ) -> Born:
-        """Open the streams, let the runtime make the process, connect its terminal."""
-        wanted = process.wanted
-        streams = Streams(
-            self._processes, wanted, container=container.id, namespace=self._config.namespace
-        )
-        await streams.open(owner)
-        try:
-            if mounting is not None:
-                born = await container.runtime.create(
-                    streams.child, terminal=wanted.terminal, restore=restore, mounting=mounting
-                )
-            else:
-                born = await container.runtime.exec(
-                    process.exec_id, process.spec, streams.child, terminal=wanted.terminal
-                )
-        except BaseException:
-            streams.abandon()
-            raise
-        streams.born(born.console)
-        process.streams = streams
-        return born
-
     async def start(self, request: task.StartRequest, _: Context) -> Message:
         """Let init go, or make an exec."""
         container = self._get(request.id)
@@ -202,7 +137,7 @@ class TaskService:
                 self._publisher.publish("/tasks/start", started)
             else:
                 container.running()
-                process.pid = (await self._birth(container, process)).pid
+                process.pid = (await self._births.bear(container, process)).pid
                 process.started = True
                 self._publisher.publish(
                     "/tasks/exec-started",
@@ -234,7 +169,7 @@ class TaskService:
     # --- the end -------------------------------------------------------------------------
 
     def _watch(self, container: Container, process: Process) -> None:
-        ended = self._processes.reaper.expect(process.pid)
+        ended = process.ended = self._processes.reaper.expect(process.pid)
 
         def begin() -> None:
             self._loop.spawn(self._ended(container, process, ended.result()))
@@ -281,6 +216,9 @@ class TaskService:
         if process is container.init and not container.runtime.direct_signals:
             await container.runtime.kill(request.signal, everything=False)
             return Empty()
+        self._processes.reaper.reap()  # else the pid might be a stranger's by now
+        if process.ended is not None and process.ended.done:
+            raise NotFound("process already finished: not found")
         try:
             os.kill(process.pid, request.signal)
         except ProcessLookupError:
@@ -315,7 +253,7 @@ class TaskService:
             await container.runtime.delete(force=False)
             if container.mounted:
                 rootfs.unmount_all(container.rootfs)
-            for process in (init, *container.execs.values()):
+            for process in container.processes:
                 if process.streams is not None:
                     process.streams.close()
             if self.oom is not None:
@@ -385,16 +323,13 @@ class TaskService:
         init = self._get(request.id).init
         if init.exit is not None:
             raise NotFound(f"cgroup of {request.id}: not found")
-        (type_url, value), _fds = await self._processes.errands.run(
-            lambda: (_metrics(init.pid), [])
-        )
-        return task.StatsResponse(stats=Any(type_url=type_url, value=bytes.fromhex(value)))
+        return task.StatsResponse(stats=Any.pack(cgroup.metrics(init.pid)))
 
     async def connect(self, request: task.ConnectRequest, _: Context) -> Message:
         """Tell who we are."""
         container = self.containers.get(request.id)
         return task.ConnectResponse(
-            shim_pid=os.getpid(),
+            shim_pid=self.pid,
             task_pid=container.init.pid if container else 0,
             version=__version__,
         )
@@ -435,29 +370,9 @@ class TaskService:
     async def checkpoint(self, request: task.CheckpointTaskRequest, _: Context) -> Message:
         """Write an image of the container."""
         container = self._get(request.id)
-        options = runc.CheckpointOptions()
-        if request.options is not None and request.options.holds(runc.CheckpointOptions):
-            options = request.options.unpack(runc.CheckpointOptions)
-        flags = [
-            flag
-            for flag, wanted in (
-                ("--leave-running", not options.exit),
-                ("--tcp-established", options.open_tcp),
-                ("--ext-unix-sk", options.external_unix_sockets),
-                ("--shell-job", options.terminal),
-                ("--file-locks", options.file_locks),
-            )
-            if wanted
-        ]
-        for namespace in options.empty_namespaces:
-            flags += ["--empty-ns", namespace]
-        if options.cgroups_mode:
-            flags += ["--manage-cgroups-mode", options.cgroups_mode]
-        image = options.image_path or request.path
         async with container.lock:
             container.running()
-            wanted = CheckpointWanted(image, options.work_path, tuple(flags))
-            await container.runtime.checkpoint(wanted)
+            await container.runtime.checkpoint(checkpoint_wanted(request))
         self._publisher.publish(
             "/tasks/checkpointed",
             events.TaskCheckpointed(container_id=container.id, checkpoint=request.path),
@@ -486,7 +401,7 @@ class TaskService:
 
     async def shut_down(self, request: task.ShutdownRequest, _: Context) -> Message:
         """End the shim, unless containers are left."""
-        if self.idle or request.now:
+        if (self.idle and not self.kept()) or request.now:
             self._loop.call_soon(self.shutdown)
         return Empty()
 
@@ -508,26 +423,6 @@ class TaskService:
 def _handler_name(method: str) -> str:
     special = {"ResizePty": "resize_pty", "CloseIO": "close_io", "Shutdown": "shut_down"}
     return special.get(method, method.lower())
-
-
-def _options(packed: Any | None) -> runc.Options:
-    """Return the runtime options of a request."""
-    if packed is None or not packed.type_url:
-        return runc.Options()
-    if packed.holds(runc.Options):
-        return packed.unpack(runc.Options)
-    # containerd 1.x names the same type by an older package.
-    if packed.type_url.rpartition("/")[2] == "containerd.linux.runc.v1.Options":
-        return packed.unpack(runc.Options)
-    if packed.holds(types.Options):
-        return runc.Options()
-    raise Unimplemented(f"create: options of type {packed.type_url}")
-
-
-def _metrics(pid: int) -> list[str]:
-    """Return an Any of containerd's Metrics, as an errand can."""
-    packed = Any.pack(cgroup.metrics(pid))
-    return [packed.type_url, packed.value.hex()]
 
 
 def _delete_response(process: Process) -> task.DeleteResponse:

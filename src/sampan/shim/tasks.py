@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from sampan.errors import FailedPrecondition, NotFound
 from sampan.rpc.loop import Future, Lock
@@ -18,7 +19,9 @@ __all__ = ["Container", "Process"]
 class Process:
     """Init, whose `exec_id` is empty, or an exec."""
 
-    __slots__ = ("exec_id", "exit", "exited", "lock", "pid", "spec", "started", "streams", "wanted")
+    __slots__ = (
+        "ended", "exec_id", "exit", "exited", "lock", "pid", "spec", "started", "streams", "wanted",
+    )  # fmt: skip
 
     def __init__(self, exec_id: str, wanted: Wanted, spec: bytes = b"") -> None:
         self.exec_id = exec_id
@@ -30,8 +33,37 @@ class Process:
         self.exit: Exit | None = None
         """Set in the moment in which the exit event is queued, never before the start's."""
         self.exited: Future[Exit] = Future()
+        self.ended: Future[Exit] | None = None
+        """The reaper's word, which may be earlier."""
         self.lock = Lock()
         """Held while it starts, so that its end is told afterwards."""
+
+    def save(self) -> dict[str, Any] | None:
+        """Return plain values for `restore`; None while its streams hold something."""
+        streams = self.streams.save() if self.streams is not None else None
+        if streams is None and self.streams is not None:
+            return None
+        wanted = self.wanted
+        return {
+            "exec_id": self.exec_id,
+            "wanted": (wanted.stdin, wanted.stdout, wanted.stderr, wanted.terminal),
+            "spec": b"" if self.started else self.spec,
+            "pid": self.pid,
+            "started": self.started,
+            "exit": (self.exit.status, self.exit.at_ns) if self.exit else None,
+            "streams": streams,
+        }
+
+    @classmethod
+    def restore(cls, saved: dict[str, Any]) -> Process:
+        """Return the process that was saved, without its streams."""
+        process = cls(saved["exec_id"], Wanted(*saved["wanted"]), saved["spec"])
+        process.pid = saved["pid"]
+        process.started = saved["started"]
+        if saved["exit"] is not None:
+            process.exit = Exit(*saved["exit"])
+            process.exited.set(process.exit)
+        return process
 
     def status(self, *, paused: bool) -> int:
         """Return a value of types.Status."""
@@ -57,6 +89,27 @@ class Container:
         self.mounted = False
         self.lock = Lock()
         """Held by whatever changes the container's state."""
+
+    @property
+    def processes(self) -> list[Process]:
+        """Init and the execs."""
+        return [self.init, *self.execs.values()]
+
+    def save(self) -> dict[str, Any] | None:
+        """Return plain values for `Births.restore`; None while a process holds something."""
+        init = self.init.save()
+        execs = [each.save() for each in self.execs.values()]
+        if init is None or None in execs:
+            return None
+        return {
+            "id": self.id,
+            "bundle": self.bundle,
+            "paused": self.paused,
+            "mounted": self.mounted,
+            "runtime": self.runtime.save(),
+            "init": init,
+            "execs": execs,
+        }
 
     @property
     def rootfs(self) -> str:

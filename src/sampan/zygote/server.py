@@ -27,6 +27,7 @@ from sampan.zygote.protocol import (
     pack,
     unpack,
 )
+from sampan.zygote.template import Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Server:
         """Pid to wait status, oldest first, at most _STATUSES_KEPT."""
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._sigchld = -1
+        self._template: Template | None = None
 
     def run(self) -> None:
         """Serve until the owner closes its end; children live on."""
@@ -136,6 +138,7 @@ class Server:
         raise _RequestError(f"unknown request {verb!r} with {len(arguments)} arguments")
 
     def _preload(self, names: Sequence[bytes]) -> None:
+        self._drop_template()
         for name in names:
             __import__(name.decode())
             ready = getattr(sys.modules[name.decode()], "preload", None)
@@ -160,6 +163,11 @@ class Server:
                 return
             if pid == 0:
                 return
+            if self._template is not None and pid == self._template.pid:
+                self._drop_template()
+                continue
+            if pid not in self._running:
+                continue
             self._running.discard(pid)
             self._ended[pid] = status
             if len(self._ended) > _STATUSES_KEPT:
@@ -169,6 +177,11 @@ class Server:
         target, flag_text, clone_text, name, payload = arguments
         function = self._resolve(target.decode())
         flags, clone_flags = int(flag_text), int(clone_text)
+        plain = not clone_flags and not flags & (CGROUP | LONG_PAYLOAD | IMPORTS)
+        if plain and (pid := self._fork_template(arguments, received)):
+            self._ended.pop(pid, None)
+            self._running.add(pid)
+            return pid, process.pidfd_open(pid)
         fds = list(received)
         needed = 3 * bool(flags & STDIO) + bool(flags & CGROUP) + bool(flags & LONG_PAYLOAD)
         if len(fds) < needed:
@@ -182,15 +195,51 @@ class Server:
             stdio, fds = fds[:3], fds[3:]
         pid, pidfd = process.clone3(clone_flags, cgroup_fd=cgroup_fd)
         if pid == 0:
-            self._become_worker(function, payload, fds, stdio, flags, name)
+            self._connection.detach()
+            _run_worker(function, payload, fds, stdio, flags, name)
         self._ended.pop(pid, None)
         self._running.add(pid)
         return pid, pidfd
 
-    @staticmethod
-    def _resolve(target: str) -> Callable[[bytes, list[int]], int]:
+    def _fork_template(self, arguments: Sequence[bytes], received: Sequence[int]) -> int:
+        """Have the template bear the worker; return its pid, or 0 when that did not work."""
+        if self._template is None:
+            self._template = Template.start(self._prepare, self._serve_worker)
+        pid = self._template.fork(pack(*arguments), received)
+        if not pid:
+            self._drop_template()
+        return pid
+
+    def _drop_template(self) -> None:
+        """End the template; it knows less than we do, or nothing any more."""
+        if self._template is not None:
+            self._template.close()
+            self._template = None
+
+    def _prepare(self) -> None:
+        """In the template: what every worker would do otherwise."""
+        _be_fresh()
+        refuse_imports()
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+    def _serve_worker(self, connection: _socket.socket) -> None:
+        """In a child of the template: be what the message says."""
+        message, fds = fdlib.recv_fds(connection, MAX_MESSAGE)
+        connection.send(b"%d" % os.getpid())
+        connection.close()
+        target, flag_text, _, name, payload = unpack(message)
+        flags = int(flag_text)
+        stdio = [self._null] * 3
+        if flags & STDIO:
+            stdio, fds = fds[:3], fds[3:]
+        module_name, _, attribute = target.decode().partition(":")
+        function = getattr(sys.modules[module_name], attribute)
+        _run_worker(function, payload, fds, stdio, flags, name, fresh=True)
+
+    def _resolve(self, target: str) -> Callable[[bytes, list[int]], int]:
         module_name, _, attribute = target.partition(":")
         if module_name not in sys.modules:
+            self._drop_template()
             __import__(module_name)
             gc.collect()
             gc.freeze()
@@ -200,48 +249,57 @@ class Server:
         worker: Callable[[bytes, list[int]], int] = function
         return worker
 
-    def _become_worker(
-        self,
-        function: Callable[[bytes, list[int]], int],
-        payload: bytes,
-        fds: list[int],
-        stdio: Sequence[int],
-        flags: int,
-        name: bytes,
-    ) -> None:
-        """In the child: drop everything that is the zygote's, run the worker, and exit."""
+def _be_fresh() -> None:
+    """Be as a program that has just been started, as far as signals, umask and folder go."""
+    signals.reset_dispositions()
+    for number in (signals.SIGNALS["PIPE"], signals.SIGNALS["XFSZ"]):
+        signals.set_disposition_ignore(number)
+    signals.reset_mask()
+    os.umask(0o022)
+    os.chdir("/")
+
+
+def _run_worker(
+    function: Callable[[bytes, list[int]], int],
+    payload: bytes,
+    fds: list[int],
+    stdio: Sequence[int],
+    flags: int,
+    name: bytes,
+    *,
+    fresh: bool = False,
+) -> None:
+    """In the child: drop everything that is the zygote's, run the worker, and exit.
+
+    A child of the template is `fresh`, and refuses imports already.
+    """
+    status = 70
+    try:
+        fds = _settle_fds(fds, stdio)
+        fdlib.close_all_but([0, 1, 2, *fds])
+        if not fresh:
+            _be_fresh()
+        if flags & SESSION:
+            os.setsid()
+        if name:
+            prctl.set_name(name)
+        if not flags & IMPORTS and not fresh:
+            refuse_imports()
+        gc.enable()
+        status = function(payload, fds) or 0
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 1
+    except BaseException:  # noqa: BLE001  the edge of the program
+        # The C implementation; the `traceback` module would have to be imported.
+        sys.__excepthook__(*sys.exc_info())
         status = 70
-        try:
-            fds = _settle_fds(fds, stdio)
-            self._connection.detach()
-            fdlib.close_all_but([0, 1, 2, *fds])
-            signals.reset_dispositions()
-            for number in (signals.SIGNALS["PIPE"], signals.SIGNALS["XFSZ"]):
-                signals.set_disposition_ignore(number)
-            signals.reset_mask()
-            os.umask(0o022)
-            os.chdir("/")
-            if flags & SESSION:
-                os.setsid()
-            if name:
-                prctl.set_name(name)
-            if not flags & IMPORTS:
-                refuse_imports()
-            gc.enable()
-            status = function(payload, fds) or 0
-        except SystemExit as ending:
-            status = ending.code if isinstance(ending.code, int) else 1
-        except BaseException:  # noqa: BLE001  the edge of the program
-            # The C implementation; the `traceback` module would have to be imported.
-            sys.__excepthook__(*sys.exc_info())
-            status = 70
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                try:  # noqa: SIM105
-                    stream.flush()
-                except (OSError, ValueError, AttributeError):
-                    pass
-            os._exit(status & 0xFF)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:  # noqa: SIM105
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
+        os._exit(status & 0xFF)
 
 
 def _settle_fds(fds: Sequence[int], stdio: Sequence[int]) -> list[int]:

@@ -62,7 +62,7 @@ def test_exit_statuses_are_dockers(
         (("--cap-add", "FLYING", "host:", "true"), "FLYING"),
         (("-w", "relative", "host:", "true"), "absolute"),
         (("-v", "/no/such/source:/x", "host:", "true"), "/no/such/source"),
-        (("--network", "bridge", "host:", "true"), "bridge"),
+        (("--network", "no-such-net", "host:", "true"), "no-such-net"),
         (("--name", "no spaces", "host:", "true"), "name"),
         (("Bad Reference!", "true"), "Bad Reference!"),
         (("docker.io/library/UPPER:1", "true"), "UPPER"),

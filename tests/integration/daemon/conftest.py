@@ -34,19 +34,43 @@ class Daemon:
 
     def start(self, **env: str) -> None:
         """Start it and return when it says that it is ready."""
+        folders = (
+            *("--root", str(self.folder / "root")),
+            *("--state", str(self.folder / "state")),
+            *("--address", str(self.address)),
+        )
+        self._start([sys.executable, "-m", "sampan.daemon.main", *folders], env)
+
+    def start_plain(self, **env: str) -> None:
+        """Do so with nothing but `flags`: the config file says where it lives."""
+        self._start([sys.executable, "-m", "sampan.daemon.main"], env)
+
+    def start_activated(self, listening: socket.socket) -> None:
+        """Do so as systemd does for a socket unit: the socket is fd 3."""
+        code = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+            " os.environ['LISTEN_PID'] = str(os.getpid());"
+            " os.execv(sys.argv[2], sys.argv[2:])"
+        )
+        folders = ("--root", f"{self.folder}/root", "--state", f"{self.folder}/state")
+        program = (sys.executable, "-m", "sampan.daemon.main", *folders)
+        number = listening.fileno()
+        address = ("--address", str(self.address))
+        self._start(
+            [sys.executable, "-c", code, str(number), *program, *address],
+            {"LISTEN_FDS": "1"},
+            pass_fds=(number,),
+        )
+
+    def _start(self, argv: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = ()) -> None:
         notify = self.folder / "notify"
         notify.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, self.log.open("ab") as log:
             ready.bind(str(notify))
             ready.settimeout(_START_S)
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "sampan.daemon.main"),
-                    *("--root", str(self.folder / "root")),
-                    *("--state", str(self.folder / "state")),
-                    *("--address", str(self.address)),
-                    *("--log-level", "info", *self.flags),
-                ],
+                [*argv, "--log-level", "info", *self.flags],
+                pass_fds=pass_fds,
                 env={**os.environ, "NOTIFY_SOCKET": str(notify), **env},
                 stdout=log,
                 stderr=log,

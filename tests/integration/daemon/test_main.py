@@ -103,8 +103,9 @@ def test_sigusr1_writes_stacks(daemon: Any) -> None:
         os.kill(daemon.pid, signal.SIGUSR1)
     assert daemon.stop() == 0
     said = daemon.log.read_text()
-    assert "most recent call first" in said
-    assert "Task" in said
+    assert "most recent call last" in said
+    assert "thread MainThread" in said
+    assert "Stack for <Task" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

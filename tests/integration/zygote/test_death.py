@@ -50,7 +50,8 @@ def clean_up(shims: Shims, shim: Shim, bundle: Bundle) -> None:
     zygote = zygote_of(shims)
     values = {"id": bundle.id, "namespace": shim.oci_root.name, "bundle": str(bundle.path)}
     values["oci_root"] = str(shim.oci_root.parent)
-    with zygote.fork("sampan.shim.cleanup:worker", json.dumps(values).encode()) as worker:
+    payload = json.dumps({**values, "shim_pid": shim.pid}).encode()
+    with zygote.fork("sampan.shim.cleanup:worker", payload) as worker:
         while not select.select([worker.pidfd], [], [], 0.005)[0]:
             reap_orphans(zygote.pid)
         assert worker.wait(0) == 0

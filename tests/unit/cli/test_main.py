@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from argparse import ArgumentParser
 
 import pytest
 
@@ -26,6 +27,12 @@ def test_every_error_has_a_status() -> None:
     assert leaves == set(exits.CODES)
 
 
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(conflict_handler="resolve")
+    run.configure(parser)
+    return parser
+
+
 @pytest.mark.parametrize(
     ("words", "flags", "ours"),
     [
@@ -38,7 +45,7 @@ def test_global_flags_behind_the_verb_end_at_the_image(
     words: list[str], flags: dict[str, str], ours: list[str] | None
 ) -> None:
     found: dict[str, str | None] = {}
-    rest = _late_flags(_split(run, words), found)
+    rest = _late_flags(_split(run, _parser(), words), found)
     assert found == flags
     if ours is not None:
         assert rest == ours

@@ -21,10 +21,9 @@ from sampan.model.runtime.process import Box
 from sampan.model.runtime.spec import parse_spec
 from sampan.runtime import Stdio
 
-__all__ = ["POSITIONAL", "VALUED", "configure", "run"]
+__all__ = ["POSITIONAL", "configure", "run"]
 
 POSITIONAL = 1
-VALUED = frozenset(("-e", "--env", "-w", "--workdir", "-u", "--user"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

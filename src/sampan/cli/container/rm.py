@@ -13,7 +13,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="kill it if it runs")
-    parser.add_argument("-v", "--volumes", action="store_true", help="accepted; there are none yet")
+    parser.add_argument("-v", "--volumes", action="store_true", help="its anonymous volumes, too")
     parser.add_argument("containers", nargs="+")
 
 
@@ -22,6 +22,6 @@ async def run(app: App, args: argparse.Namespace) -> int:
         return await each(
             client,
             args.containers,
-            lambda one: remove(client, one, force=args.force),
+            lambda one: remove(client, one, force=args.force, volumes=args.volumes),
             missing_ok=args.force,
         )

@@ -14,19 +14,19 @@ from sampan.cli.container import flags
 from sampan.cli.exit import of_start
 from sampan.cli.output import warn
 from sampan.concurrency import shielded, to_thread
-from sampan.errors import NotFound, SampanError
+from sampan.errors import AlreadyExists, NotFound, SampanError
 
 if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.client.containers import Folder
     from sampan.client.creation import Created
+    from sampan.client.spec.request import Request
     from sampan.metadata import Container
     from sampan.model.mounts import Mount
 
-__all__ = ["POSITIONAL", "VALUED", "attached", "configure", "detached", "run"]
+__all__ = ["POSITIONAL", "attached", "configure", "detached", "make", "run"]
 
 POSITIONAL = 1
-VALUED = flags.VALUED
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-d", "--detach", action="store_true", help="leave it running and print its id"
     )
     parser.add_argument("--sig-proxy", default="true", choices=("true", "false"))
-    parser.add_argument("--pull", default="missing", choices=("always", "missing", "never"))
-    parser.add_argument("--platform", default="")
-    parser.add_argument("--cidfile", default="", help="write the id into this new file")
 
 
 async def run(app: App, args: argparse.Namespace) -> int:
@@ -47,10 +44,6 @@ async def run(app: App, args: argparse.Namespace) -> int:
         raise Quit(1, "the input device is not a terminal: leave -t out, or run it from a terminal")
     async with app.client(warm=True) as client:
         created = await make(client, args, request, labels)
-        if created.warning:
-            warn(created.warning)
-        if args.cidfile:
-            await to_thread(_write_new, args.cidfile, created.container.id)
         try:
             if args.detach:
                 await detached(client, created.container, created.mounts)
@@ -72,9 +65,9 @@ async def run(app: App, args: argparse.Namespace) -> int:
 
 
 async def make(
-    client: Client, args: argparse.Namespace, request: object, labels: dict[str, str]
+    client: Client, args: argparse.Namespace, request: Request, labels: dict[str, str]
 ) -> Created:
-    """Create the container, pulling its image if need be."""
+    """Create the container, pulling its image if need be; write its id where it was asked for."""
     from sampan.client.creation import create
     from sampan.client.host import HOST
 
@@ -82,7 +75,22 @@ async def make(
         from sampan.cli.image.pull import ensure
 
         await ensure(client, args.image, always=args.pull == "always", platform=args.platform)
-    return await create(client, args.image, request, name=args.name, labels=labels)  # type: ignore[arg-type]
+    if args.cidfile:
+        await to_thread(_refuse_existing, args.cidfile)
+    created = await create(
+        client,
+        args.image,
+        request,
+        name=args.name,
+        labels=labels,
+        runtime=args.runtime,
+        networking=flags.networking_of(args),
+    )
+    if created.warning:
+        warn(created.warning)
+    if args.cidfile:
+        await to_thread(_write_new, args.cidfile, created.container.id)
+    return created
 
 
 class StartError(Exception):
@@ -126,6 +134,7 @@ async def attached(
     from sampan.cli.streams import Streams
     from sampan.client.containers import Folder
     from sampan.client.creation import start_task
+    from sampan.client.networking import release
 
     folder = Folder(client, container.id)
     # With --rm nothing shall stay, so output comes by fifo, byte for byte. Else the shim logs it
@@ -173,6 +182,7 @@ async def attached(
     else:
         folder.write_exit(ended)
         await shielded(30, client.tasks.delete(container.id))
+        await shielded(30, release(client, container))
     if follower is not None:
         follower.show(follower.new())
     return ended.status
@@ -185,7 +195,7 @@ def _log_uri(folder: Folder) -> str:
 async def _discard(client: Client, container: Container) -> None:
     from sampan.client.containers import remove
 
-    await remove(client, container, force=True)
+    await remove(client, container, force=True, volumes=True)
 
 
 async def _drop_task(client: Client, id: str) -> None:
@@ -193,6 +203,11 @@ async def _drop_task(client: Client, id: str) -> None:
         await shielded(30, client.tasks.delete(id, force=True))
     except NotFound:
         return
+
+
+def _refuse_existing(path: str) -> None:
+    if os.path.lexists(path):
+        raise AlreadyExists(f"--cidfile {path} exists: remove it, or name another")
 
 
 def _write_new(path: str, text: str) -> None:

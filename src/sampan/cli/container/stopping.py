@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sampan.cli.container.signals import parse
 from sampan.client.containers import Folder, remove, view
+from sampan.client.networking import release
 from sampan.concurrency import shielded
 from sampan.errors import FailedPrecondition, NotFound
 
@@ -51,12 +52,13 @@ async def settle(client: Client, container: Container) -> None:
     try:
         ended = await shielded(30, client.tasks.delete(container.id))
         Folder(client, container.id).write_exit(ended)
+        await shielded(30, release(client, container))
     except (NotFound, FailedPrecondition, FileNotFoundError):
         return
 
 
 async def _gone(client: Client, container: Container) -> None:
     try:
-        await remove(client, container, force=True)
+        await remove(client, container, force=True, volumes=True)
     except NotFound:
         return

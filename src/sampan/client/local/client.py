@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sampan import context
 from sampan.client import Client
@@ -21,6 +22,8 @@ from sampan.runtime import Tasks
 
 if TYPE_CHECKING:
     from sampan.distribution.transfer import Transfer
+    from sampan.network import NetworkNamespaces, Networks, NetworkStore
+    from sampan.zygote import Zygote
 
 __all__ = ["LocalClient", "open_local"]
 
@@ -75,12 +78,31 @@ class LocalClient:
     def events(self) -> Exchange:
         return self._engine.events
 
+    @property
+    def networks(self) -> Networks:
+        return cast("Networks", self._engine.graph.one("io.sampan.network.v1"))
+
+    @property
+    def network_namespaces(self) -> NetworkNamespaces:
+        return cast("NetworkNamespaces", self._engine.graph.one("io.sampan.netns.v1"))
+
+    @property
+    def network_store(self) -> NetworkStore:
+        return cast("NetworkStore", self._engine.graph.one("io.sampan.networkstore.v1"))
+
     def snapshots(self, name: str = "") -> SnapshotView:
         return self._engine.metadata.snapshotter(name or self.snapshotter)
 
     def notices(self, snapshotter: str) -> tuple[str, ...]:
         bare = self._engine.graph.all("io.containerd.snapshotter.v1").get(snapshotter)
         return tuple(getattr(bare, "notices", ()))
+
+    @property
+    def rootless(self) -> bool:
+        return os.geteuid() != 0
+
+    async def zygote(self) -> Zygote:
+        return await self._engine.shims.zygote()
 
     async def transfer(self) -> Transfer:
         if self._transfer is None:

@@ -6,25 +6,19 @@ and load never pay for it; layers are applied by workers of the engine's zygote.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from sampan.concurrency import shielded
-from sampan.distribution import Fetcher, Progress, ProgressSink, Pusher
+from sampan.distribution import Fetcher, Pusher
 from sampan.distribution.transfer import Stores, Transfer
+from sampan.distribution.transfer.unpacking import SnapshotUnpacker, unpack_present
 from sampan.errors import InvalidArgument
-from sampan.metadata.content import ContentView
-from sampan.metadata.snapshots import SnapshotView
 from sampan.model.descriptor import Descriptor
-from sampan.model.digest import Digest
-from sampan.model.image import ImageConfig, Manifest
+from sampan.model.image import Manifest
 from sampan.model.reference import Reference
-from sampan.storage.diff.layers import LayerApplier
-from sampan.storage.unpack import unpack
 from sampan.storage.workers import ZygoteRunner
 
 if TYPE_CHECKING:
@@ -47,67 +41,28 @@ async def open_transfer(engine: Engine, client: Client) -> AsyncIterator[Transfe
         yield Transfer(
             Stores(client.content, client.images, client.leases),
             resolver,
-            unpacker=_Unpacker(engine, client.content, client.snapshots()),
+            unpacker=_unpacker(engine, client),
         )
     finally:
         await shielded(10, resolver.close())
 
 
-async def unpack_image(client: Client, manifest: Manifest, config: ImageConfig) -> str:
+async def unpack_image(client: Client, manifest: Manifest) -> str:
     """Unpack an image whose blobs are here, as after `load`; return its chain id.
 
     Raises:
       NotFound: a layer's blob is not here.
       SampanError: as `storage.unpack.unpack`.
     """
-    engine = cast("LocalClient", client).engine
-    unpacker = _Unpacker(engine, client.content, client.snapshots())
     transfer = await client.transfer()
     async with transfer.lease():
-        chain = await unpacker(manifest.layers, config.rootfs.diff_ids, _is_here, None)
-        info = await client.content.info(manifest.config.digest)
-        key = f"containerd.io/gc.ref.snapshot.{unpacker.snapshotter}"
-        labels = {**info.labels, key: chain}
-        await client.content.update(replace(info, labels=labels), [f"labels.{key}"])
-    return chain
+        unpacker = _unpacker(cast("LocalClient", client).engine, client)
+        return await unpack_present(client.content, manifest, unpacker)
 
 
-async def _is_here(number: int) -> None:
-    del number
-
-
-class _Unpacker:
-    """See `distribution.transfer.Unpacker`."""
-
-    def __init__(self, engine: Engine, content: ContentView, snapshots: SnapshotView) -> None:
-        self._snapshots = snapshots
-        self._applier = LayerApplier(content, _LateRunner(engine))
-
-    @property
-    def snapshotter(self) -> str:
-        """Whose snapshots these are: config blobs refer to them by this name."""
-        return self._snapshots.name
-
-    async def __call__(
-        self,
-        layers: Sequence[Descriptor],
-        diff_ids: Sequence[Digest],
-        ready: Callable[[int], Awaitable[None]],
-        progress: ProgressSink | None,
-    ) -> str:
-        numbers = {layer.digest: number for number, layer in enumerate(layers)}
-
-        def arrival(layer: Descriptor) -> asyncio.Future[None]:
-            return cast("asyncio.Future[None]", ready(numbers[layer.digest]))
-
-        def tell(layer: Descriptor) -> None:
-            if progress is not None:
-                size = layer.size
-                progress(Progress("extracted", str(layer.digest), "layer", size, size))
-
-        return await unpack(
-            self._snapshots, self._applier, layers, diff_ids, ready=arrival, progress=tell
-        )
+def _unpacker(engine: Engine, client: Client) -> SnapshotUnpacker:
+    snapshots = client.snapshots()
+    return SnapshotUnpacker(snapshots.name, snapshots, client.content, _LateRunner(engine))
 
 
 class _LateRunner:

@@ -13,7 +13,7 @@ from sampan.errors import InvalidArgument, ResourceExhausted
 from sampan.linux.paths import open_in_root
 from sampan.model.runtime.process import User
 
-__all__ = ["number", "resolve"]
+__all__ = ["group_ids", "number", "resolve"]
 
 _MAX_BYTES: Final = 1 << 20
 _MAX_ID: Final = (1 << 31) - 1
@@ -65,6 +65,16 @@ def resolve(user: str, root_fd: int) -> User:
         )
     )
     return User(uid=uid, gid=gid, additional_gids=more)
+
+
+def group_ids(names: tuple[str, ...], root_fd: int) -> tuple[int, ...]:
+    """Return the ids of groups, given as names or numbers, in the root at `root_fd` (-1: none).
+
+    Raises:
+      InvalidArgument: no such group, or a number out of range.
+    """
+    groups = _rows(root_fd, "etc/group")
+    return tuple(_group(name, groups) for name in names)
 
 
 def _group(group: str, groups: list[list[str]]) -> int:

@@ -20,16 +20,17 @@ Source: image-spec image-layout.md; Docker image spec v1.2, "Combined Image JSON
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sampan.distribution.archive.load import load
+    from sampan.distribution.archive.load import load, load_all
     from sampan.distribution.archive.save import save
     from sampan.model.descriptor import Descriptor
 
-__all__ = ["Found", "Readable", "Writable", "load", "save"]
+__all__ = ["Found", "Loaded", "Readable", "Writable", "load", "load_all", "save"]
 
 
 class Readable(Protocol):
@@ -51,12 +52,24 @@ class Found:
     name: str
     """As the archive has it, normalised; empty if it names none, or not by a reference."""
     target: Descriptor
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """What the archive says of it; for Docker's, the same in OCI's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An archive whose content is in the store now."""
+
+    index: bytes
+    """Its index.json; for Docker's archives, what it would be."""
+    images: Sequence[Found]
 
 
 def __getattr__(name: str) -> object:
-    if name not in {"load", "save"}:
+    if name not in {"load", "load_all", "save"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()["load"] = import_module(f"{__name__}.load").load
+    globals()["load_all"] = import_module(f"{__name__}.load").load_all
     globals()["save"] = import_module(f"{__name__}.save").save
     value: object = globals()[name]
     return value

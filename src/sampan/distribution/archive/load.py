@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from sampan.distribution.archive import Found, Readable
+from sampan.distribution.archive import Found, Loaded, Readable
 from sampan.distribution.archive.members import Member, members
 from sampan.distribution.transfer.children import children, gc_labels, kind, read_document, ref_key
 from sampan.errors import (
@@ -49,7 +49,7 @@ from sampan.model.image import (
 )
 from sampan.storage.content import Store
 
-__all__ = ["load"]
+__all__ = ["load", "load_all"]
 
 _BLOB: Final = re.compile(r"blobs/(sha256|sha384|sha512)/([0-9a-f]+)", re.ASCII)
 _DOCUMENTS: Final = frozenset({"oci-layout", "index.json", "manifest.json", "repositories"})
@@ -87,6 +87,11 @@ class _Archive:
 
 
 async def load(content: Store, source: Path | Readable) -> list[Found]:
+    """Return the images of `load_all`."""
+    return list((await load_all(content, source)).images)
+
+
+async def load_all(content: Store, source: Path | Readable) -> Loaded:
     """Import all images of an archive or layout; the caller holds a lease and makes the records.
 
     Raises:
@@ -167,7 +172,7 @@ def _layer_type(head: bytes) -> str:
     return OCI_LAYER_ZSTD if head == b"\x28\xb5\x2f\xfd" else OCI_LAYER
 
 
-async def _load_layout(content: Store, data: bytes) -> list[Found]:
+async def _load_layout(content: Store, data: bytes) -> Loaded:
     index = decode(data, OCI_INDEX)
     assert isinstance(index, Index)  # noqa: S101 - by its media type
     if len(index.manifests) > _IMAGES_MAX:
@@ -178,8 +183,8 @@ async def _load_layout(content: Store, data: bytes) -> list[Found]:
     for target in index.manifests:
         await _check_tree(content, target, 0)
         bare = msgspec.structs.replace(target, annotations=None)
-        found.append(Found(_name_of(target), bare))
-    return found
+        found.append(Found(_name_of(target), bare, target.annotation))
+    return Loaded(data, found)
 
 
 def _name_of(target: Descriptor) -> str:
@@ -229,7 +234,7 @@ async def _label(content: Store, digest: Digest, labels: dict[str, str]) -> None
     )
 
 
-async def _load_docker(content: Store, archive: _Archive) -> list[Found]:
+async def _load_docker(content: Store, archive: _Archive) -> Loaded:
     try:
         items = msgspec.json.decode(archive.documents["manifest.json"], type=list[_Item])
     except (msgspec.MsgspecError, RecursionError) as err:
@@ -239,9 +244,19 @@ async def _load_docker(content: Store, archive: _Archive) -> list[Found]:
     found: list[Found] = []
     for item in items:
         target = await _docker_image(content, archive, item)
-        names = [str(reference.parse(tag)) for tag in item.repo_tags or ()]
-        found += [Found(name, target) for name in names or [""]]
-    return found
+        names = [reference.parse(tag) for tag in item.repo_tags or ()]
+        found += [Found(str(name), target, _annotations(name)) for name in names]
+        if not names:
+            found.append(Found("", target))
+    manifests = tuple(
+        msgspec.structs.replace(one.target, annotations=dict(one.annotations) or None)
+        for one in found
+    )
+    return Loaded(encode(Index(schema_version=2, manifests=manifests)), found)
+
+
+def _annotations(name: reference.Reference) -> dict[str, str]:
+    return {_NAME: str(name), **({_REF_NAME: name.tag} if name.tag else {})}
 
 
 async def _docker_image(content: Store, archive: _Archive, item: _Item) -> Descriptor:

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -46,6 +47,8 @@ async def save(
     *,
     docker: bool = True,
     platform: Matcher | None = None,
+    only_platform: bool = False,
+    foreign: bool = True,
 ) -> None:
     """Write images, each under its name, with everything below that is here.
 
@@ -56,6 +59,8 @@ async def save(
       docker: Write manifest.json and repositories, too, for docker load.
       platform: Which image of an index Docker's files shall name, and which must be complete;
         None is this host's.
+      only_platform: Leave out the other images of an index, though they are here.
+      foreign: Write layers that may not be distributed, where they are here.
 
     Raises:
       NotFound: a blob that an image needs is not here.
@@ -66,9 +71,11 @@ async def save(
     blobs: dict[Digest, Descriptor] = {}
     chosen: list[tuple[str, Manifest]] = []
     for name, target in images:
-        manifest = await _collect(content, target, matcher, blobs, name)
+        manifest = await _collect(content, target, matcher, blobs, name, only=only_platform)
         chosen.append((name, manifest))
     named = tuple(_named(name, target) for name, target in images)
+    if foreign:
+        await _add_foreign(content, [manifest for _, manifest in chosen], blobs)
     index = Index(schema_version=2, media_type=OCI_INDEX, manifests=named)
     await _put(out, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     for digest in sorted(blobs):
@@ -86,6 +93,8 @@ async def _collect(
     matcher: Matcher,
     blobs: dict[Digest, Descriptor],
     name: str,
+    *,
+    only: bool,
 ) -> Manifest:
     """Add the target's blobs; return the manifest for the platform, which must be complete."""
     document = await read_document(content, target)
@@ -98,15 +107,25 @@ async def _collect(
         return document
     wanted = select(document, matcher, f"image {name}")
     for child in document.manifests:
-        if child.digest == wanted.digest or child.media_type not in DOCUMENT_TYPES:
+        if only or child.digest == wanted.digest or child.media_type not in DOCUMENT_TYPES:
             continue
         partial: dict[Digest, Descriptor] = {}
         try:
-            await _collect(content, child, matcher, partial, name)
+            await _collect(content, child, matcher, partial, name, only=only)
         except NotFound:
             continue
         blobs.update(partial)
-    return await _collect(content, wanted, matcher, blobs, name)
+    return await _collect(content, wanted, matcher, blobs, name, only=only)
+
+
+async def _add_foreign(
+    content: Store, manifests: Sequence[Manifest], blobs: dict[Digest, Descriptor]
+) -> None:
+    for child in (child for manifest in manifests for child in children(manifest)):
+        if is_foreign(child.media_type):
+            with suppress(NotFound):
+                await content.info(child.digest)
+                blobs[child.digest] = child
 
 
 def _named(name: str, target: Descriptor) -> Descriptor:

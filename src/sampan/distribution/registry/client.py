@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -34,6 +34,8 @@ class RegistryOptions:
     """None is those of `environ`'s user."""
     push_chunk_bytes: int = 0
     """Upload in PATCHes of this size; 0 is each blob in one PUT."""
+    log: Callable[[str], None] | None = None
+    """Called with a line for each request and answer; it shows no credentials."""
 
 
 class RegistryClient:
@@ -42,7 +44,7 @@ class RegistryClient:
     def __init__(self, options: RegistryOptions = RegistryOptions()) -> None:
         """Make a client that holds no connection yet."""
         self._options: Final = options
-        self._transport: Final = Transport(Proxies(options.environ), options.deadlines)
+        self._transport: Final = Transport(Proxies(options.environ), options.deadlines, options.log)
         source = options.credentials or FileCredentials(options.environ)
         self._authorizer: Final = Authorizer(self._transport, source)
 
@@ -80,6 +82,20 @@ class RegistryClient:
             raise FailedPrecondition(f"{reference.domain}: hosts.toml lets nobody push")
         # The registry itself stands last; a mirror is not the place to push to.
         return RegistryPusher(endpoints[-1], chunk_bytes=self._options.push_chunk_bytes)
+
+    async def ping(self, registry: str) -> None:
+        """Ask a registry whether it knows us: nothing is read but its word.
+
+        Raises:
+          Unauthenticated: it does not take our credentials.
+          Unavailable: it cannot be reached, or is no registry.
+        """
+        hosts = await to_thread(hosts_for, registry, self._options.hosts)
+        endpoint = Endpoint(self._transport, self._authorizer, hosts[-1], "")
+        async with endpoint.call(
+            "GET", f"{endpoint.host.base}/", what=f"registry {registry}", accept=(200,)
+        ):
+            return
 
     async def _endpoints(self, reference: Reference, capability: str) -> list[Endpoint]:
         hosts = await to_thread(hosts_for, reference.domain, self._options.hosts)

@@ -170,7 +170,8 @@ class Endpoint:
         Raises:
           SampanError: by status, with the registry's own words; or from the transport.
         """
-        scopes = {f"repository:{self.path}:{'pull,push' if push else 'pull'}"}
+        right = "pull,push" if push else "pull"
+        scopes = {f"repository:{self.path}:{right}"} if self.path else set()
         if also_from:
             scopes.add(f"repository:{also_from}:pull")
         again = method in _IDEMPOTENT if idempotent is None else idempotent

@@ -84,6 +84,8 @@ class HostsOptions:
     plain_http: bool | None = None
     """True: http for the registry itself; False: https even on the loopback; None: as it fits."""
     skip_verify: bool = False
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """Sent to every host of the registry, beside those of its own."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +167,8 @@ def _docker_style(registry: str, folder: Path) -> Host:
 def _override(host: Host, options: HostsOptions) -> Host:
     if options.plain_http is not None and not host.namespace:
         host = replace(host, scheme="http" if options.plain_http else "https")
+    if options.headers:
+        host = replace(host, header={**host.header, **options.headers})
     return replace(host, skip_verify=True) if options.skip_verify else host
 
 

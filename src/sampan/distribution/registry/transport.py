@@ -118,8 +118,14 @@ class Response:
 class Transport:
     """Connections to registries; open it with `async with`, share it between operations."""
 
-    def __init__(self, proxies: Proxies, deadlines: Deadlines = Deadlines()) -> None:
-        """Make a transport that holds no connection yet."""
+    def __init__(
+        self,
+        proxies: Proxies,
+        deadlines: Deadlines = Deadlines(),
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """Make a transport that holds no connection yet; `log` is told each exchange."""
+        self._log = log
         self.deadlines: Final = deadlines
         self._proxies = proxies
         self._session: aiohttp.ClientSession | None = None
@@ -223,6 +229,8 @@ class Transport:
         except TimeoutError:
             raise DeadlineExceeded(f"{_place(url)} did not answer in time") from None
         stack.callback(raw.close)
+        if self._log is not None:
+            self._log(f"{method} {_place(url)}: {raw.status} {raw.reason}")
         return Response(
             raw.status,
             raw.headers,

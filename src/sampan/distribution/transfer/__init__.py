@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from sampan.metadata import Image, Lease
     from sampan.model.descriptor import Descriptor
     from sampan.model.digest import Digest
+    from sampan.model.platform import Matcher
     from sampan.storage.content import Store
 
-__all__ = ["Images", "Leases", "Limits", "Stores", "Transfer", "Unpacker"]
+__all__ = ["Images", "Leases", "Limits", "Selection", "Stores", "Transfer", "Unpacker"]
 
 
 class Images(Protocol):
@@ -104,6 +105,20 @@ class Limits:
     """From this size on a blob is fetched by ranges; 0 is never."""
     attempts: int = 5
     """Tries of a download in a row that bring no byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which images of an index are fetched, and which of those are unpacked."""
+
+    platforms: Sequence[Matcher] = ()
+    """Images that any of these takes; none is all images."""
+    limit: int = 0
+    """Only so many, the best first; 0 is as many as there are."""
+    all_metadata: bool = False
+    """Fetch manifest and config of the others, too."""
+    unpacks: Sequence[tuple[Matcher | None, Unpacker]] = ()
+    """Each image is unpacked by every unpacker whose platform it has; None is any platform."""
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from sampan import context
 from sampan.concurrency import shielded
 from sampan.distribution import ProgressSink, Resolver, archive
 from sampan.distribution.archive import Found, Readable, Writable
-from sampan.distribution.transfer import Limits, Stores, Unpacker
+from sampan.distribution.transfer import Limits, Selection, Stores, Unpacker
 from sampan.distribution.transfer.download import Flights
 from sampan.distribution.transfer.pull import Pull
 from sampan.distribution.transfer.push import Push
@@ -80,19 +80,45 @@ class Transfer:
           SampanError: as the registry and the stores say. Blobs that are complete stay until the
             next collection, interrupted ones may be resumed; there is no image record.
         """
+        matcher = platform or Matcher(default())
+        unpacker = self._unpacker if unpack else None
+        selection = Selection(
+            platforms=() if all_platforms else (matcher,),
+            limit=0 if all_platforms else 1,
+            unpacks=((matcher if all_platforms else None, unpacker),) if unpacker else (),
+        )
         async with self.lease():
-            operation = Pull(
-                self._stores.content,
-                self._resolver,
-                self._flights,
-                self._limits,
-                matcher=platform or Matcher(default()),
-                all_platforms=all_platforms,
-                unpacker=self._unpacker if unpack else None,
-                progress=progress,
-            )
-            target = await operation.run(reference)
+            target = await self.fetch(reference, selection, progress=progress)
             return await self.record(name or str(reference), target)
+
+    async def fetch(
+        self,
+        reference: Reference,
+        selection: Selection,
+        *,
+        resolved: Callable[[Descriptor], Awaitable[None]] | None = None,
+        progress: ProgressSink | None = None,
+    ) -> Descriptor:
+        """Fetch and unpack what `selection` says, under the caller's lease; record nothing.
+
+        Args:
+          reference: What to fetch.
+          selection: Which images of an index.
+          resolved: Called with the root before anything is fetched; may refuse it by raising.
+          progress: Told what happens.
+
+        Raises:
+          SampanError: as `pull`.
+        """
+        operation = Pull(
+            self._stores.content,
+            self._resolver,
+            self._flights,
+            self._limits,
+            selection=selection,
+            progress=progress,
+        )
+        return await operation.run(reference, resolved)
 
     async def push(
         self,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from sampan.distribution import Fetcher, Progress, ProgressSink, Resolver
-from sampan.distribution.transfer import Limits, Unpacker
+from sampan.distribution.transfer import Limits, Selection, Unpacker
 from sampan.distribution.transfer.children import (
     gc_labels,
     kind,
@@ -21,7 +21,6 @@ from sampan.errors import DataLoss, InvalidArgument, ResourceExhausted, SampanEr
 from sampan.model.descriptor import MANIFEST_TYPES, Descriptor, is_foreign, is_layer
 from sampan.model.digest import Digest
 from sampan.model.image import CONFIG_MAX, ImageConfig, Index, Manifest, decode_config
-from sampan.model.platform import Matcher
 from sampan.model.reference import Reference
 from sampan.storage.content import Store
 
@@ -42,53 +41,73 @@ class Pull:
         flights: Flights,
         limits: Limits,
         *,
-        matcher: Matcher,
-        all_platforms: bool,
-        unpacker: Unpacker | None,
+        selection: Selection,
         progress: ProgressSink | None,
     ) -> None:
         self._content = content
         self._resolver = resolver
         self._download = Downloader(content, flights, limits)
         self._slots = asyncio.Semaphore(limits.downloads)
-        self._matcher = matcher
-        self._all = all_platforms
-        self._unpacker = unpacker
+        self._selection = selection
         self._progress = progress or (lambda _: None)
 
-    async def run(self, reference: Reference) -> Descriptor:
-        """Fetch everything and return the root; see `Transfer.pull`."""
+    async def run(
+        self,
+        reference: Reference,
+        resolved: Callable[[Descriptor], Awaitable[None]] | None = None,
+    ) -> Descriptor:
+        """Fetch everything and return the root; see `Transfer.fetch`."""
         target = await self._resolver.resolve(reference)
+        if resolved is not None:
+            await resolved(target)
         fetcher = await self._resolver.fetcher(reference)
         document = await self._document(fetcher, target, reference, ())
         if isinstance(document, Index):
-            chosen = await self._index(fetcher, target, document, reference)
+            await self._index(fetcher, target, document, reference)
         else:
-            chosen = (target, document)
-        manifest_descriptor, manifest = chosen
-        await self._manifest(fetcher, manifest_descriptor, manifest, reference, unpack=True)
+            await self._manifest(fetcher, target, document, reference)
         self._progress(Progress("done", str(reference)))
         return target
 
     async def _index(
         self, fetcher: Fetcher, target: Descriptor, index: Index, reference: Reference
-    ) -> tuple[Descriptor, Manifest]:
+    ) -> None:
         if len(index.manifests) > _CHILDREN_MAX:
             raise ResourceExhausted(
                 f"index {target.digest} of {fetcher.hosts} lists {len(index.manifests)} images; "
                 f"{_CHILDREN_MAX} is the most"
             )
-        chosen = select(index, self._matcher, f"image {reference}")
-        if self._all:
-            for child in index.manifests:
-                if child.media_type in MANIFEST_TYPES and child.digest != chosen.digest:
-                    document = await self._document(fetcher, child, reference, (target.digest,))
-                    if isinstance(document, Manifest):
-                        await self._manifest(fetcher, child, document, reference, unpack=False)
-        document = await self._document(fetcher, chosen, reference, (target.digest,))
-        if not isinstance(document, Manifest):
-            raise DataLoss(f"manifest {chosen.digest} of {fetcher.hosts} is an index")
-        return chosen, document
+        chosen = self._choose(index, f"image {reference}")
+        for child in index.manifests:
+            wanted = child.digest in chosen
+            if child.media_type not in MANIFEST_TYPES or not (
+                wanted or self._selection.all_metadata
+            ):
+                continue
+            document = await self._document(fetcher, child, reference, (target.digest,))
+            if not isinstance(document, Manifest):
+                raise DataLoss(f"manifest {child.digest} of {fetcher.hosts} is an index")
+            if wanted:
+                await self._manifest(fetcher, child, document, reference)
+            else:
+                await self._blob(fetcher, document.config, reference, (str(child.digest),))
+
+    def _choose(self, index: Index, what: str) -> set[Digest]:
+        """Return the digests of the manifests that are wanted whole."""
+        selection = self._selection
+        offers = [child for child in index.manifests if child.media_type in MANIFEST_TYPES]
+        if not selection.platforms:
+            return {child.digest for child in offers[: selection.limit or None]}
+        ranks = [
+            (number, rank, at)
+            for at, child in enumerate(offers)
+            for number, matcher in enumerate(selection.platforms)
+            if child.platform is not None and (rank := matcher.rank(child.platform)) is not None
+        ]
+        if not ranks:
+            select(index, selection.platforms[0], what)  # raises, and says what there is
+        best = dict.fromkeys(at for _, _, at in sorted(ranks))
+        return {offers[at].digest for at in list(best)[: selection.limit or None]}
 
     async def _document(
         self,
@@ -115,11 +134,10 @@ class Pull:
         descriptor: Descriptor,
         manifest: Manifest,
         reference: Reference,
-        *,
-        unpack: bool,
     ) -> None:
         parents = (str(descriptor.digest),)
         await self._blob(fetcher, manifest.config, reference, parents)
+        unpackers = await self._unpackers(fetcher, descriptor, manifest)
         wanted = [layer for layer in manifest.layers if not is_foreign(layer.media_type)]
         arrived = {layer.digest: asyncio.Event() for layer in wanted}
 
@@ -132,10 +150,23 @@ class Pull:
             async with asyncio.TaskGroup() as group:
                 for layer in {layer.digest: layer for layer in wanted}.values():
                     group.create_task(fetch(layer))
-                if unpack and self._unpacker is not None:
-                    await self._unpack(self._unpacker, fetcher, descriptor, manifest, arrived)
+                for unpacker in unpackers:
+                    await self._unpack(unpacker, fetcher, descriptor, manifest, arrived)
         except BaseExceptionGroup as several:
             raise first_error(several) from None
+
+    async def _unpackers(
+        self, fetcher: Fetcher, descriptor: Descriptor, manifest: Manifest
+    ) -> list[Unpacker]:
+        """Return who unpacks this image; what an index says of it goes before its config."""
+        unpacks = self._selection.unpacks
+        if all(matcher is None for matcher, _ in unpacks) or not manifest.is_image:
+            return [unpacker for _, unpacker in unpacks]
+        platform = descriptor.platform
+        if platform is None:
+            what = f"image {descriptor.digest} of {fetcher.hosts}"
+            platform = (await self._config(manifest.config, what)).platform
+        return [one for matcher, one in unpacks if matcher is None or matcher.match(platform)]
 
     async def _unpack(
         self,
@@ -189,7 +220,7 @@ class Pull:
             )
 
         def tell(event: str, done: int) -> None:
-            self._progress(Progress(event, name, what, done, total, tuple(parents)))
+            self._progress(Progress(event, name, what, done, total, tuple(parents), descriptor))
 
         tell("downloading", 0)
         key, value = source_label(reference)

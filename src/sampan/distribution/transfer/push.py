@@ -93,17 +93,25 @@ class Push:
                 chunks,
                 mount_from=sources[:5],
                 progress=lambda sent: self._progress(
-                    Progress("uploading", name, what, sent, total)
+                    Progress("uploading", name, what, sent, total, (), descriptor)
                 ),
             )
-            self._progress(Progress(event, name, what, total, total))
+            self._progress(Progress(event, name, what, total, total, (), descriptor))
 
     async def _document(self, pusher: Pusher, descriptor: Descriptor, tag: str) -> None:
         async with await self._content.reader(descriptor.digest) as reader:
             data = await reader.read_at(0, MANIFEST_MAX + 1)
         event = await pusher.push_manifest(descriptor, data, tag)
         self._progress(
-            Progress(event, str(descriptor.digest), kind(descriptor), len(data), len(data))
+            Progress(
+                event,
+                str(descriptor.digest),
+                kind(descriptor),
+                len(data),
+                len(data),
+                (),
+                descriptor,
+            )
         )
 
     async def _is_here(self, descriptor: Descriptor) -> bool:

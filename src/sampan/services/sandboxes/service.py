@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from google.protobuf.any_pb2 import Any as AnyMessage
-
 from sampan.api.containerd.services.sandbox.v1 import sandbox_pb2 as pb
 from sampan.api.containerd.services.sandbox.v1.sandbox_grpc import StoreBase
-from sampan.api.containerd.types.sandbox_pb2 import Sandbox as SandboxMessage
-from sampan.metadata import Metadata, Runtime, Sandbox
+from sampan.metadata import Metadata
 from sampan.rpc.grpc import unary
-from sampan.services.convert import any_from, any_of, any_or_none, opaques_of, timestamp
+from sampan.services.sandboxes.convert import sandbox_from, sandbox_of
 
 __all__ = ["SandboxesService"]
 
@@ -22,13 +19,13 @@ class SandboxesService(StoreBase):
 
     @unary
     async def Create(self, request: pb.StoreCreateRequest) -> pb.StoreCreateResponse:
-        made = await self._sandboxes.create(_value(request.sandbox))
-        return pb.StoreCreateResponse(sandbox=_message(made))
+        made = await self._sandboxes.create(sandbox_of(request.sandbox))
+        return pb.StoreCreateResponse(sandbox=sandbox_from(made))
 
     @unary
     async def Update(self, request: pb.StoreUpdateRequest) -> pb.StoreUpdateResponse:
-        now = await self._sandboxes.update(_value(request.sandbox), tuple(request.fields))
-        return pb.StoreUpdateResponse(sandbox=_message(now))
+        now = await self._sandboxes.update(sandbox_of(request.sandbox), tuple(request.fields))
+        return pb.StoreUpdateResponse(sandbox=sandbox_from(now))
 
     @unary
     async def Delete(self, request: pb.StoreDeleteRequest) -> pb.StoreDeleteResponse:
@@ -38,35 +35,9 @@ class SandboxesService(StoreBase):
     @unary
     async def List(self, request: pb.StoreListRequest) -> pb.StoreListResponse:
         found = await self._sandboxes.list(*request.filters)
-        return pb.StoreListResponse(list=[_message(one) for one in found])
+        return pb.StoreListResponse(list=[sandbox_from(one) for one in found])
 
     @unary
     async def Get(self, request: pb.StoreGetRequest) -> pb.StoreGetResponse:
         found = await self._sandboxes.get(request.sandbox_id)
-        return pb.StoreGetResponse(sandbox=_message(found))
-
-
-def _message(value: Sandbox) -> SandboxMessage:
-    return SandboxMessage(
-        sandbox_id=value.id,
-        runtime=SandboxMessage.Runtime(
-            name=value.runtime.name, options=any_from(value.runtime.options)
-        ),
-        spec=any_from(value.spec),
-        labels=dict(value.labels),
-        created_at=timestamp(value.created_at),
-        updated_at=timestamp(value.updated_at),
-        extensions={key: any_from(one) or AnyMessage() for key, one in value.extensions.items()},
-        sandboxer=value.sandboxer,
-    )
-
-
-def _value(message: SandboxMessage) -> Sandbox:
-    return Sandbox(
-        id=message.sandbox_id,
-        runtime=Runtime(message.runtime.name, any_or_none(message.runtime, "options")),
-        spec=any_of(message.spec),
-        labels=dict(message.labels),
-        extensions=opaques_of(message.extensions),
-        sandboxer=message.sandboxer,
-    )
+        return pb.StoreGetResponse(sandbox=sandbox_from(found))

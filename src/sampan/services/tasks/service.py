@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -12,22 +13,34 @@ from sampan import context
 from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as pb
 from sampan.api.containerd.services.tasks.v1.tasks_grpc import TasksBase
 from sampan.api.containerd.types.metrics_pb2 import Metric
+from sampan.api.containerd.types.runc.options.oci_pb2 import Options
 from sampan.api.containerd.types.task.task_pb2 import Process, ProcessInfo
 from sampan.api.containerd.types.task.task_pb2 import Status as StatusMessage
-from sampan.errors import NotFound, Unimplemented
-from sampan.metadata import Metadata
+from sampan.concurrency import shielded
+from sampan.errors import NotFound
+from sampan.metadata import Container, Metadata
 from sampan.model import filters
+from sampan.model.opaque import Opaque
 from sampan.rpc.grpc import unary
 from sampan.runtime import Exit, ProcessState, Status, Stdio, Tasks
+from sampan.runtime.bundle import Bundle
+from sampan.runtime.controller import SandboxController
 from sampan.services.convert import (
     any_from,
     any_of,
     any_or_none,
+    descriptor_from,
+    descriptor_of,
     mounts_of,
     timestamp_ns,
 )
+from sampan.services.tasks.checkpoints import Checkpoints
+from sampan.services.tasks.rootfs import TaskMounts
 
 __all__ = ["TasksService"]
+
+_UNDO_S: Final = 30.0
+_RUNC_OPTIONS: Final = Options.DESCRIPTOR.full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +57,43 @@ class _Row:
 class TasksService(TasksBase):
     """Options of the request win over those of the container's record, as there."""
 
-    def __init__(self, metadata: Metadata, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        tasks: Tasks,
+        mounts: TaskMounts,
+        sandboxes: SandboxController,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._sandboxes = sandboxes
         self._containers = metadata.containers
         self._tasks = tasks
+        self._mounts = mounts
 
     @unary
     async def Create(self, request: pb.CreateTaskRequest) -> pb.CreateTaskResponse:
         container = await self._containers.get(request.container_id)
-        if request.HasField("checkpoint"):
-            raise Unimplemented(
-                f"task {container.id}: restoring from a checkpoint image is not there yet"
+        options = any_or_none(request, "options")
+        checkpoint = await self._checkpoint_of(request, options)
+        rootfs, activated = await self._mounts.activate(container.id, mounts_of(request.rootfs))
+        try:
+            pid = await self._tasks.create(
+                container.id,
+                spec=container.spec.value,
+                rootfs=rootfs,
+                stdio=Stdio(request.stdin, request.stdout, request.stderr, request.terminal),
+                options=options or container.runtime.options,
+                checkpoint=checkpoint,
+                runtime=request.runtime_path or container.runtime.name,
+                pod=self._sandbox_of(container),
             )
-        pid = await self._tasks.create(
-            container.id,
-            spec=container.spec.value,
-            rootfs=mounts_of(request.rootfs),
-            stdio=Stdio(request.stdin, request.stdout, request.stderr, request.terminal),
-            options=any_or_none(request, "options") or container.runtime.options,
-            runtime=request.runtime_path or container.runtime.name,
-        )
+        except BaseException:
+            if activated:
+                await shielded(_UNDO_S, self._mounts.deactivate(container.id))
+            if checkpoint:
+                await shielded(_UNDO_S, self._checkpoints.forget(container.id))
+            raise
         return pb.CreateTaskResponse(container_id=container.id, pid=pid)
 
     @unary
@@ -73,6 +104,8 @@ class TasksService(TasksBase):
     @unary
     async def Delete(self, request: pb.DeleteTaskRequest) -> pb.DeleteResponse:
         ended = await self._tasks.delete(request.container_id)
+        await self._mounts.deactivate(request.container_id)
+        await self._checkpoints.forget(request.container_id)
         return _deleted(request.container_id, ended)
 
     @unary
@@ -135,10 +168,9 @@ class TasksService(TasksBase):
 
     @unary
     async def Checkpoint(self, request: pb.CheckpointTaskRequest) -> pb.CheckpointTaskResponse:
-        await self._tasks.state(request.container_id)
-        raise Unimplemented(
-            f"task {request.container_id}: checkpoints into content are not there yet"
-        )
+        container = await self._containers.get(request.container_id)
+        made = await self._checkpoints.take(container, any_or_none(request, "options"))
+        return pb.CheckpointTaskResponse(descriptors=[descriptor_from(one) for one in made])
 
     @unary
     async def Update(self, request: pb.UpdateTaskRequest) -> Empty:
@@ -160,6 +192,28 @@ class TasksService(TasksBase):
     async def Wait(self, request: pb.WaitRequest) -> pb.WaitResponse:
         ended = await self._tasks.wait(request.container_id, request.exec_id)
         return pb.WaitResponse(exit_status=ended.status, exited_at=timestamp_ns(ended.exited_at_ns))
+
+    async def _checkpoint_of(self, request: pb.CreateTaskRequest, options: Opaque | None) -> str:
+        """Return the folder of images that the task shall be restored from, if any."""
+        if options is not None and options.type_url.endswith(_RUNC_OPTIONS):
+            path = Options.FromString(options.value).criu_image_path
+            if path:
+                return path
+        if not request.HasField("checkpoint"):
+            return ""
+        given = request.checkpoint.annotations.get("RestoreFromPath", "")
+        if given:
+            return given
+        return await self._checkpoints.restore(
+            request.container_id, descriptor_of(request.checkpoint)
+        )
+
+    def _sandbox_of(self, container: Container) -> Bundle | None:
+        """Return where the shim of the container's sandbox is found, if it has a live one."""
+        if not container.sandbox_id:
+            return None
+        bundle = self._sandboxes.bundle(container.sandbox_id)
+        return bundle if bundle.exists() else None
 
     async def _metric(self, id: str) -> Metric | None:
         try:

@@ -6,14 +6,17 @@ import errno
 import os
 import select
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from sampan.rpc.loop import ERR, HUP, IN, OUT, Loop
 
-__all__ = ["Copy", "FdSink", "Sink"]
+__all__ = ["Copy", "FdSink", "Saved", "Sink"]
 
 _CHUNK = 64 << 10
 _TURNS = 16
+
+Saved = tuple[Any, ...]
+"""Plain values: the kind of a sink, then what it is made of."""
 
 
 class Sink(Protocol):
@@ -31,12 +34,20 @@ class Sink(Protocol):
           OSError: it will take no more, ever.
         """
 
+    survives: bool
+    """Whether an error of `poll_fd` means no more than that a reader has gone."""
+
     def finish(self) -> None:
         """No more will come; close."""
+
+    def save(self) -> Saved | None:
+        """Return kind and values for `sinks.restore`; None while it holds something to be moved."""
 
 
 class FdSink:
     """A pipe or terminal, non-blocking; owns its fd."""
+
+    survives = False
 
     def __init__(self, loop: Loop, fd: int, *, splice: bool) -> None:
         self._loop = loop
@@ -57,6 +68,10 @@ class FdSink:
             os.close(self.poll_fd)
             self.poll_fd = self.splice_fd = -1
 
+    def save(self) -> Saved | None:
+        """See Sink."""
+        return "fd", self.poll_fd, self.splice_fd >= 0
+
 
 class Copy:
     """Moves bytes from `source`, which it owns, until its end; then finishes the sink.
@@ -76,6 +91,19 @@ class Copy:
         self._waiting_for_room = False
         os.set_blocking(source, False)
         loop.watch(source, IN, self._ready)
+
+    def save(self) -> tuple[int, bool, Saved] | None:
+        """Return what `restore` needs; None while bytes are held here."""
+        sink = None if self._pending else self._sink.save()
+        return None if sink is None else (self._source, self._waiting_for_room, sink)
+
+    @classmethod
+    def restore(cls, loop: Loop, source: int, sink: Sink, *, waiting_for_room: bool) -> Copy:
+        """Go on where another has stopped, in a process with the same fds."""
+        copy = cls(loop, source, sink)
+        if waiting_for_room:
+            copy._wait_for_room()
+        return copy
 
     @property
     def over(self) -> bool:
@@ -151,7 +179,7 @@ class Copy:
         if self._source < 0:
             return
         self._loop.watch(self._source, IN, self._ready)
-        if events & (ERR | HUP) and not events & OUT:
+        if events & (ERR | HUP) and not events & OUT and not self._sink.survives:
             self.end()
             return
         self._ready(events)

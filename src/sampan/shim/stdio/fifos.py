@@ -27,9 +27,15 @@ class FifoSink:
     until somebody else reads it, or it is empty, or 10 s have passed.
     """
 
-    def __init__(self, loop: Loop, path: str) -> None:
+    survives = False
+
+    def __init__(self, loop: Loop, path: str, fd: int = -1) -> None:
+        """Open `path`, or take over `fd`, which was opened so."""
         self._loop = loop
         self._path = path
+        if fd >= 0:
+            self.poll_fd = self.splice_fd = fd
+            return
         try:
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as err:
@@ -38,6 +44,10 @@ class FifoSink:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise InvalidArgument(f"open {path} for output: not a fifo; use file:// for a file")
+
+    def save(self) -> tuple[str, str, int]:
+        """See copying.Sink."""
+        return "fifo", self._path, self.poll_fd
 
     def write(self, data: bytes) -> int:
         """See copying.Sink. A write of up to 4,096 bytes is whole or nothing; longer may split."""

@@ -21,7 +21,7 @@ class Logger:
 
     def __init__(self, processes: Processes, pid: int, ended: Future[Exit]) -> None:
         self._processes = processes
-        self._pid = pid
+        self.pid = pid
         self._ended = ended
 
     def finish_later(self) -> None:
@@ -32,7 +32,7 @@ class Logger:
     def _kill(self, signal: int) -> None:
         if not self._ended.done:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal)
+                os.killpg(self.pid, signal)
 
 
 async def start(

@@ -21,15 +21,20 @@ _SIZE_DEFAULT, _FILES_DEFAULT, _FILES_MAX = 16 << 20, 3, 100
 class LogFile:
     """One file, shared by the streams that write into it; owns its fd."""
 
-    def __init__(self, path: str, format: str, size_max_bytes: int, files: int) -> None:
+    def __init__(
+        self, path: str, format: str, size_max_bytes: int, files: int, fd: int = -1
+    ) -> None:
         self.path = path
         self.format = format
         self._size_max = size_max_bytes
         self._files = files
         self._users = 0
-        self._fd = -1
+        self._fd = fd
         self._size = 0
-        self.reopen()
+        if fd < 0:
+            self.reopen()
+        else:
+            self._size = os.fstat(fd).st_size
 
     @classmethod
     def from_uri(cls, path: str, query: dict[str, str]) -> LogFile:
@@ -38,7 +43,7 @@ class LogFile:
         Raises:
           InvalidArgument: an unknown key or format, a bad number, or it cannot be opened.
         """
-        known = {"format", "max-size", "max-files"}
+        known = {"format", "max-size", "max-files", "attach"}
         if unknown := set(query) - known:
             raise InvalidArgument(f"sampan-log: unknown {', '.join(sorted(unknown))}")
         form = query.get("format", "json-file")
@@ -63,6 +68,15 @@ class LogFile:
             os.close(self._fd)
         self._fd = fd
         self._size = os.fstat(fd).st_size
+
+    def save(self) -> tuple[str, str, int, int, int]:
+        """Return the arguments that make another on the same fd."""
+        return self.path, self.format, self._size_max, self._files, self._fd
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody still writes into it."""
+        return self._fd >= 0
 
     def retain(self) -> None:
         """Count one more user."""
@@ -105,14 +119,19 @@ class LogSink:
 
     splice_fd = -1
     poll_fd = -1
+    survives = False
 
-    def __init__(self, file: LogFile, stream: str) -> None:
+    def __init__(self, file: LogFile, stream: str, partial: bytes = b"") -> None:
         self._file = file
         self._stream = stream
-        self._partial = b""
+        self._partial = partial
         self._line = {"json-file": self._json, "cri": self._cri}.get(file.format)
         self._open = True
         file.retain()
+
+    def save(self) -> tuple[str, str, str, bytes]:
+        """See copying.Sink."""
+        return "log", self._file.path, self._stream, self._partial
 
     def write(self, data: bytes) -> int:
         """See copying.Sink; takes everything."""

@@ -7,14 +7,17 @@ import os
 import struct
 import termios
 from dataclasses import dataclass
+from typing import Any
 
 from sampan.errors import FailedPrecondition, InvalidArgument
 from sampan.rpc.loop import Timer
 from sampan.shim.processes import Processes
+from sampan.shim.stdio import sinks
 from sampan.shim.stdio.copying import Copy, FdSink, Sink
-from sampan.shim.stdio.fifos import FifoSink, open_stdin
+from sampan.shim.stdio.fifos import open_stdin
 from sampan.shim.stdio.loggers import Logger, start
-from sampan.shim.stdio.logs import LogFile, LogSink
+from sampan.shim.stdio.logs import LogFile
+from sampan.shim.stdio.sinks import Nowhere, sink_for
 from sampan.shim.stdio.uris import parse
 
 __all__ = ["Streams", "Wanted"]
@@ -63,6 +66,43 @@ class Streams:
         stdin, stdout, stderr = self._child
         return stdin, stdout, stderr
 
+    def save(self) -> dict[str, Any] | None:
+        """Return what `restore` needs; None while bytes are held here, or an end is under way."""
+        copies = [copy.save() for copy in self._outputs if not copy.over]
+        feeding = self._input.save() if self._input and not self._input.over else ()
+        if self._child or self._sinks or None in copies or feeding is None:
+            return None
+        return {
+            "outputs": copies,
+            "input": feeding,
+            "stdin_hold": self._stdin_hold,
+            "stdin_source": self._stdin_source,
+            "files": [file.save() for file in self._files.values() if file.open],
+            "console": self._console,
+            "logger": self._logger.pid if self._logger else 0,
+            "ended": self._timer is not None,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on where the streams of another server have stopped, in place of `open`."""
+        for values in saved["files"]:
+            self._files[values[0]] = LogFile(*values)
+        for source, waiting, values in saved["outputs"]:
+            sink = sinks.restore(self._loop, values, self._files)
+            self._outputs.append(Copy.restore(self._loop, source, sink, waiting_for_room=waiting))
+        if saved["input"]:
+            source, waiting, values = saved["input"]
+            sink = sinks.restore(self._loop, values, self._files)
+            self._input = Copy.restore(self._loop, source, sink, waiting_for_room=waiting)
+        self._stdin_hold = saved["stdin_hold"]
+        self._stdin_source = saved["stdin_source"]
+        self._console = saved["console"]
+        if saved["logger"]:
+            ended = self._processes.reaper.expect(saved["logger"])
+            self._logger = Logger(self._processes, saved["logger"], ended)
+        if saved["ended"]:
+            self._timer = self._loop.call_later(0, self._end_outputs)
+
     async def open(self, owner: tuple[int, int] | None = None) -> None:
         """Open everything that is wanted; `owner` is the uid and gid that pipes shall have.
 
@@ -86,7 +126,7 @@ class Streams:
         else:
             for stream, uri in outputs.items():
                 if uri:
-                    self._sinks[stream] = self._sink(stream, uri)
+                    self._sinks[stream] = sink_for(self._loop, stream, uri, self._files)
         if wanted.terminal:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             self._child = [null, fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 0)]
@@ -130,19 +170,6 @@ class Streams:
         self._outputs.append(Copy(self._loop, reading, sink))
         return writing
 
-    def _sink(self, stream: str, uri: str) -> Sink:
-        scheme, path, query = parse(uri)
-        if scheme == "fifo":
-            return FifoSink(self._loop, path)
-        file = self._files.get(path)
-        if file is None:
-            if scheme == "file":
-                file = LogFile(path, "raw", 0, 1)
-            else:
-                file = LogFile.from_uri(path, dict(query))
-            self._files[path] = file
-        return LogSink(file, stream)
-
     async def _open_logger(self, outputs: dict[str, str]) -> None:
         uri = next(uri for uri in outputs.values() if uri.startswith("binary:"))
         _, path, query = parse(uri)
@@ -174,7 +201,7 @@ class Streams:
         if console < 0:
             return
         self._console = console
-        sink = self._sinks.pop("stdout", None) or _Nowhere()
+        sink = self._sinks.pop("stdout", None) or Nowhere()
         if isinstance(sink, FdSink):
             os.set_blocking(sink.poll_fd, False)
         for unused in self._sinks.values():
@@ -258,20 +285,6 @@ class Streams:
         self._end_outputs()
         if self._logger is not None:
             self._logger.finish_later()
-
-
-class _Nowhere:
-    """A terminal whose output nobody wants must still be read, or its process would stop."""
-
-    splice_fd = -1
-    poll_fd = -1
-
-    def write(self, data: bytes) -> int:
-        """Take it."""
-        return len(data)
-
-    def finish(self) -> None:
-        """Nothing to do."""
 
 
 def _dup(fd: int) -> int:

@@ -102,6 +102,7 @@ class Applier:
         overlay: bool = False,
         userxattr: bool = False,
         ids: tuple[int, int] | None = None,
+        literal: bool = False,
         caps: Caps | None = None,
     ) -> None:
         """Work below `root_fd`, which stays the caller's.
@@ -111,6 +112,7 @@ class Applier:
           overlay: Whether it is a bare upper folder.
           userxattr: Whether overlay's attributes are those of the `user.` class.
           ids: An owner to give everything instead of the archive's, for rootless use; None obeys.
+          literal: It is no layer: names of whiteouts are names like others.
           caps: The most to accept.
         """
         self.implicit: list[bytes] = []
@@ -120,6 +122,7 @@ class Applier:
         self._overlay = overlay
         self._userxattr = userxattr
         self._ids = ids
+        self._prefix = b"\0" if literal else whiteouts.PREFIX
         self._caps = caps or Caps()
         self._me = (os.geteuid(), os.getegid())
         self._folders: dict[bytes, _Folder] = {b"": _Folder(os.dup(self._root))}
@@ -172,12 +175,12 @@ class Applier:
             else:
                 stream.skip(entry.stored)
             return
-        if len(parts) > 1 and any(part.startswith(whiteouts.PREFIX) for part in parts[:-1]):
+        if len(parts) > 1 and any(part.startswith(self._prefix) for part in parts[:-1]):
             raise InvalidArgument(f"tar: a whiteout as a folder: {entry.name[:160]!r}")
         name = parts[-1]
         path = b"/".join(parts)
         parent = self._parent(b"/".join(parts[:-1]))
-        if name.startswith(whiteouts.PREFIX):
+        if name.startswith(self._prefix):
             self._whiteout(parent, parts, name)
             stream.skip(entry.stored)
             return

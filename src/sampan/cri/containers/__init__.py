@@ -1,0 +1,1 @@
+"""Containers: create, start, stop, remove, and what is told of them."""

@@ -1,0 +1,117 @@
+"""StartContainer: a task in the pod's shim, and a watcher that waits for its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sampan.api.cri.v1 import api_pb2 as pb
+from sampan.concurrency import shielded, to_thread
+from sampan.cri.containers import stdio
+from sampan.cri.containers.watch import watch
+from sampan.cri.store import state
+from sampan.cri.store.records import Container
+from sampan.errors import FailedPrecondition, NotFound, SampanError
+from sampan.model.opaque import Opaque
+from sampan.runtime import Stdio
+
+if TYPE_CHECKING:
+    from sampan.cri.core import Cri
+
+__all__ = ["start"]
+
+log = logging.getLogger(__name__)
+
+_ERROR_STATUS = 128
+"""What kubelet shows for a container whose process could not be started, as containerd's."""
+
+
+async def start(cri: Cri, request: pb.StartContainerRequest) -> pb.StartContainerResponse:
+    """Start a created container.
+
+    Raises:
+      NotFound: there is none.
+      FailedPrecondition: it was started before, its pod does not run, or it could not be executed.
+    """
+    container = cri.container(request.container_id)
+    async with container.lock:
+        if container.state != pb.CONTAINER_CREATED or container.removing:
+            name = pb.ContainerState.Name(container.state)
+            raise FailedPrecondition(f"container {container.id} is in state {name}: not created")
+        pod = cri.pods.get(container.pod_id)
+        if pod is None or not pod.ready:
+            raise FailedPrecondition(f"sandbox {container.pod_id} is not running")
+        container.starting = True
+        try:
+            await _start(cri, container)
+        except SampanError as err:
+            container.finished_ns = time.time_ns()
+            container.exit_code = _ERROR_STATUS
+            container.reason, container.message = "StartError", str(err)
+            container.state = pb.CONTAINER_EXITED
+            container.ended.set()
+            await save(cri, container)
+            raise
+        finally:
+            container.starting = False
+    await cri.events.container(pb.CONTAINER_STARTED_EVENT, container)
+    return pb.StartContainerResponse()
+
+
+async def _start(cri: Cri, container: Container) -> None:
+    tasks = cri.engine.tasks
+    snapshots = cri.engine.metadata.snapshotter(container.snapshotter)
+    mounts = await snapshots.mounts(container.id)
+    streams = await to_thread(_streams, cri, container)
+    await tasks.create(
+        container.id,
+        spec=container.spec,
+        rootfs=mounts,
+        runtime=container.runtime,
+        stdio=streams,
+        options=Opaque("containerd.runc.v1.Options", container.options)
+        if container.options
+        else None,
+        pod=cri.pod_shims.bundle(container.pod_id),
+    )
+    try:
+        container.pid = await tasks.start(container.id)
+    except BaseException:
+        await shielded(30, _discard(cri, container.id))
+        raise
+    container.started_ns = time.time_ns()
+    container.state = pb.CONTAINER_RUNNING
+    await save(cri, container)
+    watch(cri, container)
+
+
+async def _discard(cri: Cri, id: str) -> None:
+    try:
+        await cri.engine.tasks.delete(id, force=True)
+    except NotFound:
+        log.debug("task is gone: container=%s", id)
+
+
+async def save(cri: Cri, container: Container) -> None:
+    """Write the container's status file."""
+    path = cri.container_folder(container.id) / "status.json"
+    await to_thread(state.write, path, container.status())
+
+
+def _streams(cri: Cri, container: Container) -> Stdio:
+    config = container.config
+    folder = cri.container_folder(container.id) / "io"
+    sink = ""
+    if container.log_path:
+        Path(container.log_path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    sink = stdio.sink(container, folder, cri.settings.runtime.max_container_log_line_size)
+    stdin = stdio.stdin(folder) if config.stdin else ""
+    return Stdio(stdin, sink, "" if config.tty else sink, config.tty)
+
+
+def path_of(path: str) -> str:
+    """Return a path as URIs have it."""
+    return quote(path)

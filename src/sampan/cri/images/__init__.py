@@ -1,0 +1,1 @@
+"""Images as kubelet sees them: one for each config, whatever names it has."""

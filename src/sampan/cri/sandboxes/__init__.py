@@ -1,0 +1,1 @@
+"""Pods: run, stop, remove, and what is told of them."""

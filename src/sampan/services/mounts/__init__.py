@@ -1,0 +1,1 @@
+"""Mounts: activations of `sampan.runtime.mounting` over gRPC."""
