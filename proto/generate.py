@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from importlib.resources import files
+from keyword import iskeyword
 from pathlib import Path
 
 import google.rpc
@@ -45,6 +46,11 @@ def generate(into: Path) -> None:
         if code:
             raise SystemExit(code)
     api = into / "sampan" / "api"
+    for stub in api.rglob("*.pyi"):
+        # An enum value may be called `None` (NRI's Field), which no Python stub can declare.
+        lines = stub.read_text().splitlines(keepends=True)
+        kept = (line for line in lines if not iskeyword(line.strip().partition(":")[0]))
+        stub.write_text("".join(kept))
     for folder in (api, *(path for path in api.rglob("*") if path.is_dir())):
         (folder / "__init__.py").write_text(ROOM if folder == api else "")
 

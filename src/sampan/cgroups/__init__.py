@@ -38,16 +38,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.cgroups.hierarchies import Layout
     from sampan.cgroups.hierarchies import detect as detect
+    from sampan.cgroups.hierarchies import own_paths as own_paths
     from sampan.cgroups.manager import Manager
     from sampan.cgroups.oom import OomWatch
 
-__all__ = ["Layout", "Manager", "OomWatch", "detect", "preload", "systemd_manager"]
+__all__ = [
+    "Layout",
+    "Manager",
+    "OomWatch",
+    "detect",
+    "own_paths",
+    "preload",
+    "systemd_manager",
+]
 
 _HOMES = {
     "Layout": "hierarchies",
     "Manager": "manager",
     "OomWatch": "oom",
     "detect": "hierarchies",
+    "own_paths": "hierarchies",
 }
 
 

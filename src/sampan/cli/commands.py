@@ -61,6 +61,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "network inspect": Command("network.inspect", "show networks as JSON"),
     "network rm": Command("network.rm", "remove networks"),
     "network prune": Command("network.prune", "remove networks that no container uses"),
+    "bundle unpack": Command("bundle.unpack", "make a bundle of an image, for any OCI runtime"),
     "login": Command("system.login", "keep credentials for a registry"),
     "logout": Command("system.logout", "forget them"),
     "doctor": Command("system.doctor", "tell what this machine can do for containers"),
@@ -84,9 +85,10 @@ NOUNS: Final[dict[str, dict[str, str]]] = {
     | {"list": "volume ls", "remove": "volume rm"},
     "network": {verb: f"network {verb}" for verb in ("create", "ls", "inspect", "rm", "prune")}
     | {"list": "network ls", "remove": "network rm"},
+    "bundle": {"unpack": "bundle unpack"},
     "system": {
         "prune": "system prune", "info": "info", "events": "events", "df": "system df",
     },
 }  # fmt: skip
 
-LATER: Final = ("bundle", "commit", "compose", "cp", "diff", "export", "import", "pod")
+LATER: Final = ("commit", "compose", "cp", "diff", "export", "import", "pod")

@@ -170,7 +170,9 @@ async def _undo(client: Client, folder: Folder, name: str, snapshotter: str) -> 
 
 async def root_mounts(client: Client, container: Container) -> list[Mount]:
     """Return the mounts of a container's root, of one made earlier."""
-    mounts = await client.snapshots(container.snapshotter).mounts(container.snapshot_key)
+    mounts: list[Mount] = []
+    if container.snapshot_key:  # a bundle's root is a folder of the user's own
+        mounts = await client.snapshots(container.snapshotter).mounts(container.snapshot_key)
     return [*mounts, *await to_thread(Folder(client, container.id).read_mounts)]
 
 

@@ -117,6 +117,10 @@ class SingleThread:
             return fn(*args, **kwargs)
         return self._limit.submit(lambda: self._run(lambda: fn(*args, **kwargs))).result()
 
+    def post(self, fn: Callable[[], None]) -> None:
+        """Run `fn` in the thread, some time; it tells whoever waits for it by itself."""
+        self._limit.submit(lambda: self._run(fn))
+
     def _run(self, fn: Callable[[], T]) -> T:
         self._ident = threading.get_ident()
         return fn()

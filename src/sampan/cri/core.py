@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan import context
+from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri import NAMESPACE
 from sampan.cri.events import Events
@@ -57,6 +58,7 @@ class Cri:
                 conf_dir=Path(cni.conf_dir),
                 bin_dirs=tuple(dict.fromkeys((*cni.folders, *_CNI_FOLDERS))),
                 max_conf_num=cni.max_conf_num,
+                builtin=False,
             )
         )
         self.netns: NetworkNamespaces = PinnedNamespaces(
@@ -150,6 +152,21 @@ class Cri:
 
             Manager(self.cgroup_of(pod, "")).delete()
 
+    def limit_pod(self, pod: Pod) -> None:
+        """Set a pod's resources and overhead on its cgroup, when it is we who made it.
+
+        Kubelet makes the cgroup that it names, and sets its limits itself.
+        """
+        linux = pod.config.linux
+        if linux.cgroup_parent:
+            return
+        from sampan.cgroups import Manager
+        from sampan.cri.spec.resources import resources_of
+
+        manager = Manager(self.cgroup_of(pod, ""))
+        manager.create()
+        manager.apply(resources_of(_sum(linux.resources, linux.overhead), hugepages=False))
+
     # --- watching ------------------------------------------------------------------------
 
     def watch_pod(self, pod: Pod) -> None:
@@ -236,6 +253,19 @@ async def _start_streaming(cri: Cri) -> None:
     )
     await server.start()
     cri.streaming = server
+
+
+def _sum(
+    resources: pb.LinuxContainerResources, overhead: pb.LinuxContainerResources
+) -> pb.LinuxContainerResources:
+    """Return what a pod may use, with what its sandbox takes itself."""
+    total = pb.LinuxContainerResources()
+    total.CopyFrom(resources)
+    for name in ("cpu_quota", "cpu_shares", "memory_limit_in_bytes"):
+        one, other = getattr(resources, name), getattr(overhead, name)
+        if one > 0 and other > 0:
+            setattr(total, name, one + other)
+    return total
 
 
 async def _logged(work: Any) -> None:

@@ -12,7 +12,7 @@ from sampan.plugin import Instance, PluginType, Registration
 
 __all__ = ["HANDLERS", "instances"]
 
-HANDLERS: Final[tuple[str, ...]] = ()
+HANDLERS: Final[tuple[str, ...]] = ("sampan.cri.serving:handlers",)
 """`module:function` of rooms that serve more than containerd's services: each function takes the
 Engine and returns, or coroutine returns, handlers of grpclib."""
 
@@ -27,8 +27,8 @@ _PLUGINS: Final = (
     *(
         ("io.containerd.service.v1", f"{name}-service")
         for name in (
-            *("containers", "content", "diff", "images", "introspection", "namespaces"),
-            *("snapshots", "tasks"),
+            *("containers", "content", "diff", "images", "introspection", "leases"),
+            *("namespaces", "snapshots", "tasks"),
         )
     ),
     *(

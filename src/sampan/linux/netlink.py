@@ -367,6 +367,16 @@ class Route(NetlinkSocket):
         found = (RouteEntry(body) for body in self.dump(_GETROUTE, bytes(12)))
         return [one for one in found if one.table == table]
 
+    def route_to(self, address: str) -> RouteEntry:
+        """Return the route that a packet to an address would take.
+
+        Raises:
+          OSError: ENETUNREACH, there is none.
+        """
+        family, raw = _parse(address)
+        body = struct.pack("=BBBBBBBBI", family, len(raw) * 8, 0, 0, 0, 0, 0, 0, 0)
+        return RouteEntry(self.ask(_GETROUTE, body + attribute(_RTA_DST, raw)))
+
 
 def _ifinfo(index: int, flags: int = 0, change: int = 0, *, family: int = 0) -> bytes:
     return struct.pack("=BxHiII", family, 0, index, flags, change)

@@ -227,14 +227,14 @@ def add_rule(
       expressions: In order.
       protocol: What `-p` said, for matches of xtables that insist on it.
       first: Put it before all others.
-      comment: As nft shows it, up to 127 bytes.
+      comment: As nft shows it, up to 126 bytes.
     """
     body = _head(family) + _string(1, table) + _string(2, chain)
     body += attribute(4 | NESTED, b"".join(expressions))
     if protocol:
         body += attribute(5 | NESTED, _u32(1, protocol) + _u32(2, 0))
     if comment:
-        text = comment.encode()[:127] + b"\0"
+        text = comment.encode()[:126] + b"\0"
         body += attribute(7, bytes([0, len(text)]) + text)
     return message(_kind(_NEWRULE), CREATE if first else CREATE | APPEND, body)
 

@@ -6,6 +6,7 @@ Python ignores SIGPIPE and SIGXFSZ at start, and what is ignored stays ignored a
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` is slow to load
 import ctypes
 import os
 import struct
@@ -14,6 +15,7 @@ from sampan.linux._libc import by_number, check
 
 __all__ = [
     "SIGNALS",
+    "block",
     "block_all",
     "ignored_and_caught",
     "mask",
@@ -81,6 +83,11 @@ def set_mask(blocked: int) -> int:
 def reset_mask() -> None:
     """Block no signal at all."""
     set_mask(0)
+
+
+def block(*numbers: int) -> None:
+    """Block these signals, too."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
 
 
 def block_all() -> int:

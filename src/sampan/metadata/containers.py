@@ -152,6 +152,8 @@ class Containers:
     async def delete(self, id: str, *, snapshots: Mapping[str, SnapshotView] | None = None) -> None:
         """Remove a container; its snapshot is garbage unless something else keeps it.
 
+        This does not wait for the disk: should the machine die just now, the record may be back.
+
         With `snapshots` (`Metadata.snapshotters`) its snapshot goes in the same transaction.
 
         Raises:
@@ -171,7 +173,7 @@ class Containers:
             except NotFound:
                 return None
 
-        gone = await self._core.write(write, durable=True, deletes=True)
+        gone = await self._core.write(write, deletes=True)
         self._core.publish(where, "/containers/delete", "ContainerDelete", id=id)
         if gone is not None:
             view, key, backend = gone

@@ -205,7 +205,7 @@ class ContentView:
             (where, digest),
         ).fetchone()
         if row is None or self._bare.size_of(digest) is None:
-            raise NotFound(f"content {digest}: not found")
+            raise NotFound(f"content digest {digest}: not found")
         return _info(row)
 
     async def guard(self, where: str, ref: str, digest: str) -> None:

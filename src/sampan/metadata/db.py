@@ -4,10 +4,11 @@
     await db.update(fn)                fn(connection) in BEGIN IMMEDIATE: committed or undone
     await db.update(fn, durable=True)  ... and on the disk when it returns (synchronous=FULL)
 
-`fn` runs in the database's thread; it is short and does no other I/O. Writers of all processes on
-one root take turns: one that waits longer than BUSY_S gives up with Unavailable. IMMEDIATE, because
-a transaction that first reads and then wants to write could find that another has written between,
-and would fail after its work instead of waiting before it.
+`fn` runs in the database's thread; it is short and does no other I/O. Updates that wait for their
+turn together are committed together (`queue`): one write to the disk serves them all. Writers of
+all processes on one root take turns: one that waits longer than BUSY_S gives up with Unavailable.
+IMMEDIATE, because a transaction that first reads and then wants to write could find that another
+has written between, and would fail after its work instead of waiting before it.
 
 Without `durable`, a commit survives the death of the process, but the machine's death may undo the
 latest ones; WAL keeps their order, so no state is torn, and the next durable commit carries them.
@@ -28,6 +29,7 @@ from sampan.concurrency.sqlite import write_ahead
 from sampan.concurrency.trace import trace
 from sampan.errors import DataLoss, Internal, PermissionDenied, ResourceExhausted, Unavailable
 from sampan.metadata.migrations import migrate
+from sampan.metadata.queue import Job, Kind, Queue
 
 __all__ = ["BUSY_S", "Database", "Tx"]
 
@@ -49,6 +51,7 @@ class Database:
         self._connection = connection
         self._thread = thread
         self._full = True
+        self._queue = Queue(thread, self._view, self._update)
 
     @classmethod
     async def open(cls, path: Path) -> Database:
@@ -68,7 +71,7 @@ class Database:
 
     async def view(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` on one consistent state and return what it returns; it must not write."""
-        return await self._thread.call(self._view, fn)
+        return await self._queue.call(fn, Kind.VIEW)
 
     async def update(self, fn: Callable[[Tx], T], *, durable: bool = False) -> T:
         """Run `fn` in a write transaction and return what it returns; what it raises undoes all.
@@ -79,7 +82,7 @@ class Database:
           Unavailable: other processes kept the database locked for BUSY_S.
           ResourceExhausted: the disk is full; nothing happened.
         """
-        return await self._thread.call(self._update, fn, durable)
+        return await self._queue.call(fn, Kind.DURABLE if durable else Kind.UPDATE)
 
     async def close(self) -> None:
         """Finish queued calls and close. The last process folds the log into the file."""
@@ -87,31 +90,60 @@ class Database:
         # Ending a thread that has nothing left to do takes no time worth a thread.
         self._thread.close()
 
-    def _view(self, fn: Callable[[Tx], T]) -> T:
-        with _translated(self.path):
-            self._connection.execute("BEGIN")
-            try:
-                return fn(self._connection)
-            finally:
-                self._connection.execute("ROLLBACK")
-
-    def _update(self, fn: Callable[[Tx], T], durable: bool) -> T:
-        with _translated(self.path):
-            if durable is not self._full:
-                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._full = durable
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = fn(self._connection)
-                trace("metadata.commit")
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # A failed COMMIT may have rolled back by itself.
-                with suppress(sqlite3.OperationalError):
+    def _view(self, job: Job) -> None:
+        try:
+            with _translated(self.path):
+                self._connection.execute("BEGIN")
+                try:
+                    job.result = job.fn(self._connection)
+                finally:
                     self._connection.execute("ROLLBACK")
+        except BaseException as err:  # noqa: BLE001 - raised where it is waited for
+            job.error = err
+
+    def _update(self, jobs: list[Job]) -> None:
+        """Do all in one transaction; each that fails is undone alone."""
+        durable = any(job.kind is Kind.DURABLE for job in jobs)
+        try:
+            with _translated(self.path):
+                if durable is not self._full:
+                    mode = "FULL" if durable else "NORMAL"
+                    self._connection.execute(f"PRAGMA synchronous = {mode}")
+                    self._full = durable
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    alone = len(jobs) == 1
+                    done = [job for job in jobs if self._counts(job, alone=alone)]
+                    trace("metadata.commit")
+                    self._connection.execute("COMMIT" if done else "ROLLBACK")
+                except BaseException:
+                    # A failed COMMIT may have rolled back by itself.
+                    with suppress(sqlite3.OperationalError):
+                        self._connection.execute("ROLLBACK")
+                    raise
+                trace("metadata.committed")
+        except BaseException as err:  # noqa: BLE001 - raised where it is waited for
+            for job in jobs:
+                if job.error is None:
+                    job.result, job.error = None, _again(err)
+
+    def _counts(self, job: Job, *, alone: bool) -> bool:
+        """Do one of the updates; True if it counts."""
+        if not alone:
+            self._connection.execute("SAVEPOINT one")
+        try:
+            with _translated(self.path):
+                job.result = job.fn(self._connection)
+        except BaseException as err:
+            job.error = err
+            if not self._connection.in_transaction:
+                # SQLite itself has undone everything: the disk is full, say.
                 raise
-            trace("metadata.committed")
-            return result
+            if not alone:
+                self._connection.execute("ROLLBACK TO one")
+        if not alone:
+            self._connection.execute("RELEASE one")
+        return job.error is None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -135,6 +167,16 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def _again(err: BaseException) -> BaseException:
+    """Return another error like this: several may raise it, each with a traceback of its own."""
+    try:
+        made = type(err)(*err.args)
+    except TypeError:
+        return err
+    made.__cause__ = err.__cause__
+    return made
 
 
 @contextmanager

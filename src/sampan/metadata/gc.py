@@ -6,12 +6,15 @@
             container  → its snapshot
             snapshot   → its parent
             lease      → its resources
+            ingest     → the content it expects
             labels of any of these, and of content:
               containerd.io/gc.ref.content[.<any>|/<any>]             = digest
               containerd.io/gc.ref.snapshot.<snapshotter>[/<any>]     = key
               containerd.io/gc.ref.image[.<any>|/<any>]               = name
             and backwards, "keep me while that lives":
               containerd.io/gc.bref.{content,image,container,snapshot.<snapshotter>}[.<any>]
+            and, of content and images, while the snapshot was used lately (`conditions`):
+              containerd.io/gc.cond.snapshot.<snapshotter>[/<any>]
     flat    a lease labelled containerd.io/gc.flat keeps its resources alone: their labels are not
             followed, though a snapshot's parents and an image's target are kept
     expire  containerd.io/gc.expire, RFC 3339, on leases and images; unreadable times never come
@@ -25,10 +28,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final
 
 from sampan.metadata import labels
+from sampan.metadata.conditions import Condition, conditions_of, time_us, used_at_us
 from sampan.metadata.db import Tx
 
 __all__ = ["Garbage", "Node", "find_garbage"]
@@ -63,6 +66,9 @@ class Garbage:
 class _Graph:
     roots: list[Node] = field(default_factory=list)
     flat_roots: list[Node] = field(default_factory=list)
+    conditions: list[tuple[Node, Condition]] = field(default_factory=list)
+    used_us: dict[Node, int] = field(default_factory=dict)
+    """When snapshots say they were used."""
     edges: defaultdict[Node, list[Node]] = field(default_factory=lambda: defaultdict(list))
     structural: defaultdict[Node, list[Node]] = field(default_factory=lambda: defaultdict(list))
     """Edges that are no labels; flat references follow these alone."""
@@ -75,6 +81,17 @@ class _Graph:
             elif key.startswith(_BREF):
                 for other in _targets(node[0], key[len(_BREF) :], value):
                     self.edges[other].append(node)
+
+    def add_conditions(self, node: Node, found: Mapping[str, str]) -> None:
+        self.conditions += [(node, one) for one in conditions_of(found)]
+
+    def weigh(self, now_us: int) -> None:
+        """Turn conditions that hold into edges; after all labels were added."""
+        for node, one in self.conditions:
+            other = (node[0], f"snapshot/{one.snapshotter}", one.key)
+            used = self.used_us.get(other)
+            if used is not None and one.holds(used, now_us):
+                self.edges[node].append(other)
 
     def reached(self) -> set[Node]:
         """Return all nodes that the roots keep."""
@@ -90,7 +107,8 @@ def find_garbage(tx: Tx, now_us: int) -> Garbage:
     garbage.leases = _leases(tx, graph, now_us)
     content_rows = _content(tx, graph)
     snapshot_rows = _snapshots(tx, graph)
-    ingest_rows = list(tx.execute("SELECT namespace, ref, expire_us FROM ingests"))
+    ingest_rows = _ingests(tx, graph, now_us)
+    graph.weigh(now_us)
     marked = graph.reached()
     garbage.images = [row for row in image_rows if (row[0], "image", row[1]) not in marked]
     garbage.content = [row for row in content_rows if (row[0], "content", row[1]) not in marked]
@@ -98,9 +116,7 @@ def find_garbage(tx: Tx, now_us: int) -> Garbage:
         row for row in snapshot_rows if (row[0], f"snapshot/{row[1]}", row[2]) not in marked
     ]
     garbage.ingests = [
-        (where, ref)
-        for where, ref, expire_us in ingest_rows
-        if expire_us <= now_us and (where, "ingest", ref) not in marked
+        (where, ref) for where, ref in ingest_rows if (where, "ingest", ref) not in marked
     ]
     return garbage
 
@@ -115,6 +131,7 @@ def _images(tx: Tx, graph: _Graph, now_us: int) -> list[tuple[str, str]]:
         found = _gc_labels(text)
         graph.structural[node].append((where, "content", digest))
         graph.add_labels(node, found)
+        graph.add_conditions(node, found)
         if _is_expired(found, now_us):
             expired.append((where, name))
         else:
@@ -169,9 +186,26 @@ def _content(tx: Tx, graph: _Graph) -> list[tuple[str, str]]:
         if found:
             node = (where, "content", digest)
             graph.add_labels(node, found)
+            graph.add_conditions(node, found)
             if _ROOT in found:
                 graph.roots.append(node)
     return rows
+
+
+def _ingests(tx: Tx, graph: _Graph, now_us: int) -> list[tuple[str, str]]:
+    """Add ingests; return the expired."""
+    expired = []
+    for where, ref, expected, expire_us in tx.execute(
+        "SELECT namespace, ref, expected, expire_us FROM ingests"
+    ):
+        node = (where, "ingest", ref)
+        if expected:
+            graph.structural[node].append((where, "content", expected))
+        if expire_us > now_us:
+            graph.roots.append(node)
+        else:
+            expired.append((where, ref))
+    return expired
 
 
 def _snapshots(tx: Tx, graph: _Graph) -> list[tuple[str, str, str, str]]:
@@ -186,6 +220,9 @@ def _snapshots(tx: Tx, graph: _Graph) -> list[tuple[str, str, str, str]]:
             graph.structural[node].append((where, kind, parent))
         found = _gc_labels(text)
         graph.add_labels(node, found)
+        used = used_at_us(found)
+        if used is not None:
+            graph.used_us[node] = used
         if _ROOT in found:
             graph.roots.append(node)
     return rows
@@ -220,13 +257,5 @@ def _gc_labels(text: str) -> dict[str, str]:
 
 
 def _is_expired(found: Mapping[str, str], now_us: int) -> bool:
-    text = found.get(_EXPIRE)
-    if text is None:
-        return False
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return when.timestamp() * 1_000_000 <= now_us
+    when = time_us(found.get(_EXPIRE))
+    return when is not None and when <= now_us

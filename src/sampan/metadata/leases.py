@@ -90,6 +90,8 @@ class Leases:
     async def delete(self, id: str, *, sync: bool = False) -> None:
         """End a lease; what it alone kept is garbage. `sync` collects before it returns.
 
+        Without it, this does not wait for the disk: a lease that is back keeps too much, not less.
+
         Raises:
           NotFound: there is none.
         """
@@ -100,7 +102,7 @@ class Leases:
             tx.execute("DELETE FROM leases WHERE namespace = ? AND id = ?", (where, id))
             tx.execute("DELETE FROM lease_resources WHERE namespace = ? AND lease = ?", (where, id))
 
-        await self._core.write(write, durable=True, deletes=True)
+        await self._core.write(write, deletes=True)
         if sync:
             await self._collect()
 

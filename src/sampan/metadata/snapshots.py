@@ -107,9 +107,17 @@ class SnapshotView:
         where, lease, new = namespace(), context.lease(), labels.check(given or {})
         if not key:
             raise InvalidArgument("snapshot key must not be empty")
-        await self._heal(where, key)
         await self._keep_target(where, lease, new.get(REF_LABEL, ""))
-        below = await self._core.db.view(lambda tx: self._check_new(tx, where, key, parent, new))
+
+        def check(tx: Tx) -> str:
+            return self._check_new(tx, where, key, parent, new)
+
+        try:
+            below = await self._core.db.view(check)
+        except AlreadyExists:
+            if not await self._healed(where, key):
+                raise
+            below = await self._core.db.view(check)
         backend = self._core.backend_name(where, key)
         inherited = {name: text for name, text in new.items() if name.startswith(_INHERITED)}
         self._core.in_progress.add(backend)
@@ -119,7 +127,7 @@ class SnapshotView:
             trace("snapshots.made")
 
             def write(tx: Tx) -> None:
-                self._check_new(tx, where, key, parent, new)
+                check(tx)
                 ensure_namespace(tx, where)
                 keep_by_lease(tx, where, lease, f"snapshots/{self.name}", key)
                 self._insert(tx, where, key, parent, backend, kind, new)
@@ -155,10 +163,10 @@ class SnapshotView:
 
         def check(tx: Tx) -> tuple[str, str, str | None]:
             old = self._get(tx, where, key)
-            if old.kind is not Kind.ACTIVE:
-                raise FailedPrecondition(f"snapshot {quoted(key)} is {old.kind.value}, not active")
             if self._row(tx, where, name) is not None:
                 raise AlreadyExists(f"snapshot {quoted(name)}: already exists")
+            if old.kind is not Kind.ACTIVE:
+                raise FailedPrecondition(f"snapshot {quoted(key)} is {old.kind.value}, not active")
             below = self._parent(tx, where, parent) if parent else None
             return self._backend_of(tx, where, key), parent or old.parent, below
 
@@ -273,16 +281,18 @@ class SnapshotView:
         if await self._core.write(write):
             raise AlreadyExists(f"target snapshot {quoted(target)}: already exists")
 
-    async def _heal(self, where: str, key: str) -> None:
+    async def _healed(self, where: str, key: str) -> bool:
         """Drop the row of a key whose commit died between its two steps: it has no files."""
         row = await self._core.db.view(lambda tx: self._row(tx, where, key))
         if row is None or row[0] != Kind.ACTIVE.value:
-            return
+            return False
         try:
             await self._bare.stat(await self._backend(key))
         except NotFound:
             log.warning("snapshot has lost its files: namespace=%s key=%s", where, key)
             await self._core.write(lambda tx: self._delete(tx, where, key), deletes=True)
+            return True
+        return False
 
     async def _backend(self, key: str) -> str:
         where = namespace()
@@ -300,7 +310,7 @@ class SnapshotView:
     def _parent(self, tx: Tx, where: str, parent: str) -> str:
         row = self._row(tx, where, parent)
         if row is None:
-            raise NotFound(f"parent snapshot {quoted(parent)}: not found")
+            raise NotFound(f"parent snapshot {parent} does not exist: not found")
         if row[0] != Kind.COMMITTED.value:
             raise InvalidArgument(f"parent snapshot {quoted(parent)} is {row[0]}, not committed")
         return self._backend_of(tx, where, parent)
@@ -316,7 +326,7 @@ class SnapshotView:
     def _get(self, tx: Tx, where: str, key: str) -> Info:
         row = self._row(tx, where, key)
         if row is None:
-            raise NotFound(f"snapshot {quoted(key)}: not found")
+            raise NotFound(f"snapshot {key} does not exist: not found")
         return _info(row)
 
     def _backend_of(self, tx: Tx, where: str, key: str) -> str:
@@ -325,7 +335,7 @@ class SnapshotView:
             (where, self.name, key),
         ).fetchone()
         if row is None:
-            raise NotFound(f"snapshot {quoted(key)}: not found")
+            raise NotFound(f"snapshot {key} does not exist: not found")
         return str(row[0])
 
     def _insert(

@@ -159,7 +159,11 @@ class CniNetworks:
         return Status(True, networks=names)
 
     async def close(self) -> None:
-        """Nothing to close: no thread, no watch."""
+        """Wait until what was put off is done, such as closing sockets."""
+        import sys
+
+        if (ruleset := sys.modules.get("sampan.network.plugins.ruleset")) is not None:
+            await to_thread(ruleset.drain)
 
     def all(self) -> Sequence[NetworkConf]:
         """Return every network: those of the CNI folder, then those made by people; blocks."""

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar, cast
 
 from sampan.linux.namespaces import CLONE_NEWNET, setns
 
-__all__ = ["in_fresh_thread", "inside"]
+__all__ = ["begin_inside", "in_fresh_thread", "inside"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,19 @@ class _Call(Generic[T]):
         return cast(T, self._result)
 
 
+def begin_inside(netns: str | int, fn: Callable[[], T]) -> Callable[[], T]:
+    """Begin to call `fn` in a network namespace, and return what waits for its result."""
+    call = _Call(_entering(netns, fn))
+    thread = threading.Thread(target=call, name="network-namespace", daemon=True)
+    thread.start()
+
+    def join() -> T:
+        thread.join()
+        return call.outcome()
+
+    return join
+
+
 def in_fresh_thread(fn: Callable[[], T]) -> T:
     """Call `fn` in a thread of its own and wait for it."""
     call = _Call(fn)
@@ -56,6 +69,10 @@ def inside(netns: str | int, fn: Callable[[], T]) -> T:
       OSError: ENOENT, there is no such file; EINVAL, it is no network namespace.
     """
 
+    return begin_inside(netns, fn)()
+
+
+def _entering(netns: str | int, fn: Callable[[], T]) -> Callable[[], T]:
     def entered() -> T:
         if isinstance(netns, int):
             setns(netns, CLONE_NEWNET)
@@ -67,4 +84,4 @@ def inside(netns: str | int, fn: Callable[[], T]) -> T:
                 os.close(fd)
         return fn()
 
-    return in_fresh_thread(entered)
+    return entered

@@ -7,6 +7,7 @@ A container is a folder of state, `<root>/<id>/`, and a process, its init. Its l
     start   init is told to go on; it runs the startContainer hooks and execve    -> "running"
     kill    a signal to init, or to everything in the cgroup
     delete  cgroups and state are removed, poststop hooks run                     -> gone
+    checkpoint, restore                      its processes as files, and back: `oci.criu`
 
 There is one path and two entries. The shim, forked from the zygote, calls `create` and the methods
 of `Container` in process; `sampan.oci.main` does the same from a command line. Whoever calls is the
@@ -48,16 +49,21 @@ if TYPE_CHECKING:
 
     from sampan.oci.container import Container, list_containers, load
     from sampan.oci.creation import create
+    from sampan.oci.criu import CheckpointFailed, CheckpointOptions, checkpoint, restore
 
 __all__ = [
+    "CheckpointFailed",
+    "CheckpointOptions",
     "Child",
     "Container",
     "StartFailed",
     "State",
+    "checkpoint",
     "create",
     "list_containers",
     "load",
     "preload",
+    "restore",
 ]
 
 
@@ -114,6 +120,7 @@ class State:
 
 
 _LAZY = {"Container", "list_containers", "load"}
+_CHECKPOINT = {"CheckpointFailed", "CheckpointOptions", "checkpoint", "restore"}
 
 
 def __getattr__(name: str) -> object:
@@ -125,6 +132,8 @@ def __getattr__(name: str) -> object:
         from sampan.oci import container
 
         return getattr(container, name)
+    if name in _CHECKPOINT:
+        return getattr(__import__("sampan.oci.criu", fromlist=[name]), name)
     raise AttributeError(name)
 
 

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["create"]
+__all__ = ["choose_manager", "create", "make_cgroup", "new_document", "undo"]
 
 _KILL_TIMEOUT_S = 10.0
 _DEFAULT_DEVICES = (
@@ -105,14 +105,11 @@ def create(
         _fill(birth, spec, namespaces, rootfs, id, no_new_keyring=no_new_keyring)
         birth.passed_fds = list(range(3, 3 + listen_fds + preserve_fds))
         birth.debug_modules = debug_modules
-        if systemd_cgroup:
-            wanted = cgroups.systemd_manager(spec.linux.cgroups_path, id, user=rootless)
-        else:
-            wanted = cgroups.Manager(spec.linux.cgroups_path or id)
-        document = _document(spec, id, bundle, wanted)
+        wanted = choose_manager(spec, id, systemd=systemd_cgroup, rootless=rootless)
+        document = new_document(spec, id, bundle, wanted)
         folder.write_config(text)
         folder.write(document)
-        _make_cgroup(wanted, spec, best_effort=rootless)
+        make_cgroup(wanted, spec, best_effort=rootless)
         manager = wanted
         document["cgroup"] = manager.to_state()
         _plan_cgroup_mounts(rootfs, manager)
@@ -140,7 +137,7 @@ def create(
             container.close()
             raise
     except BaseException:
-        _undo(folder, manager)
+        undo(folder, manager)
         raise
     finally:
         if namespaces is not None:
@@ -247,7 +244,16 @@ def _with_default_devices(resources: Resources) -> Resources:
     return resources.replace(devices=(*resources.devices, *rules))
 
 
-def _make_cgroup(manager: cgroups.Manager, spec: Spec, *, best_effort: bool) -> None:
+def choose_manager(spec: Spec, id: str, *, systemd: bool, rootless: bool) -> cgroups.Manager:
+    """Return the container's cgroup, by the driver that was asked for; nothing is made yet."""
+    assert spec.linux is not None  # noqa: S101  create has checked
+    if systemd:
+        return cgroups.systemd_manager(spec.linux.cgroups_path, id, user=rootless)
+    return cgroups.Manager(spec.linux.cgroups_path or id)
+
+
+def make_cgroup(manager: cgroups.Manager, spec: Spec, *, best_effort: bool) -> None:
+    """Make the cgroup and set its limits; on failure nothing of it is left."""
     assert spec.linux is not None  # noqa: S101
     manager.create(best_effort=best_effort)
     try:
@@ -277,7 +283,8 @@ def _plan_cgroup_mounts(rootfs: RootfsPlan, manager: cgroups.Manager) -> None:
         rootfs.cgroup_v2 = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
 
 
-def _document(spec: Spec, id: str, bundle: str, manager: cgroups.Manager) -> dict[str, Any]:
+def new_document(spec: Spec, id: str, bundle: str, manager: cgroups.Manager) -> dict[str, Any]:
+    """Return what state.json says at first: creating, without a pid."""
     assert spec.linux is not None  # noqa: S101
     flags = 0
     own_pids = False
@@ -306,7 +313,8 @@ def _document(spec: Spec, id: str, bundle: str, manager: cgroups.Manager) -> dic
     }
 
 
-def _undo(folder: StateFolder, manager: cgroups.Manager | None) -> None:
+def undo(folder: StateFolder, manager: cgroups.Manager | None) -> None:
+    """Remove what a failed creation has made."""
     if manager is not None:
         try:
             manager.kill_all(timeout_s=_KILL_TIMEOUT_S)

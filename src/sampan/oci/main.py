@@ -58,8 +58,6 @@ def main(argv: list[str] | None = None) -> int:
         if flags.has("version"):
             return _version()
         command = flags.rest[0] if flags.rest else "help"
-        if flags.has("criu"):
-            log.warning("--criu is ignored: criu is found by PATH")
         return commands.find(command)(flags, rest)
     except (SampanError, OSError) as err:
         return _fail(sink, command, err)

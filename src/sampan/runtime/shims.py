@@ -45,6 +45,7 @@ PRELOAD: Final = ("sampan.oci", "sampan.shim.serve", "sampan.shim.cleanup")
 _TASK: Final = "containerd.task.v{}.Task"
 _DEADLINE_S: Final = 10.0
 _SHUTDOWN_S: Final = 3.0
+_OOM_MAX: Final = 1000
 _CLEANUP_S: Final = 30.0
 
 
@@ -259,6 +260,7 @@ class Shims:
             }
             worker = zygote.fork(WORKER, json.dumps(values).encode(), fds, name="sampan-shim")
             with worker:
+                _less_precious(worker.pid)
                 # In this order: a bundle with an address can be both found and ended.
                 bundle.write("shim.pid", f"{worker.pid} {start_time(worker.pid)}".encode())
                 bundle.write("address", f"unix://{bundle.socket}".encode())
@@ -371,3 +373,16 @@ class Shims:
         if self._zygote is not None and not self._given:
             await to_thread(self._zygote.close)
             self._zygote = None
+
+
+def _less_precious(pid: int) -> None:
+    """Give a shim the daemon's OOM score plus one: the kernel kills it, and what it bears, first.
+
+    Containers without a score of their own inherit it, as they do from containerd's shims.
+    """
+    try:
+        score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
+        text = str(min(score + 1, _OOM_MAX))
+        Path(f"/proc/{pid}/oom_score_adj").write_text(text, encoding="ascii")
+    except OSError as err:
+        log.debug("oom score of a shim stays: pid=%d: %s", pid, err.strerror)

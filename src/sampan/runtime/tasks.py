@@ -30,6 +30,7 @@ from sampan.events import Event, Publisher
 from sampan.model.mounts import Mount
 from sampan.model.opaque import Opaque
 from sampan.rpc.messages import runc, types
+from sampan.rpc.messages import sampan as own
 from sampan.rpc.messages import task as pb
 from sampan.rpc.messages.wellknown import Any, Empty, Timestamp
 from sampan.rpc.wire import Message
@@ -352,6 +353,11 @@ class LocalTasks:
         request = pb.CloseIORequest(id=id, exec_id=exec_id, stdin=True)
         await self._ask(id, "CloseIO", request, Empty)
 
+    async def reopen_logs(self, id: str, exec_id: str = "") -> None:
+        """Open the log files of a process anew, after somebody has renamed them; our shims only."""
+        request = own.ReopenLogsRequest(id=id, exec_id=exec_id)
+        await self._ask(id, "ReopenLogs", request, Empty, service=own.SERVICE)
+
     # --- dead shims ----------------------------------------------------------------------
 
     async def recover(self) -> int:
@@ -388,10 +394,20 @@ class LocalTasks:
         return True
 
     async def _ask(
-        self, id: str, method: str, request: Message, answer: type[M], *, timeout_s: float = 10.0
+        self,
+        id: str,
+        method: str,
+        request: Message,
+        answer: type[M],
+        *,
+        timeout_s: float = 10.0,
+        service: str = "",
     ) -> M:
+        bundle = self._bundle(id)
         try:
-            return await self._call(self._bundle(id), method, request, answer, timeout_s=timeout_s)
+            return await self._call(
+                bundle, method, request, answer, timeout_s=timeout_s, service=service
+            )
         except _Gone:
             raise NotFound(f"task {id}: its shim is gone and it was killed: not found") from None
 
@@ -403,12 +419,15 @@ class LocalTasks:
         answer: type[M],
         *,
         timeout_s: float | None = 10.0,
+        service: str = "",
     ) -> M:
         while True:
             shim: Shim | None = None
             try:
                 shim = await self._shims.connect(bundle)
-                return await shim.call(method, request, answer, timeout_s=timeout_s)
+                return await shim.call(
+                    method, request, answer, timeout_s=timeout_s, service=service
+                )
             except Unavailable:
                 # Its own answer; or it is we who hang up, and the task lives on.
                 if (shim is not None and shim.alive) or self._shims.closed:

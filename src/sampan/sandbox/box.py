@@ -144,7 +144,8 @@ class Sandbox:
         self._processes: set[Process] = set()
         self._begun = self._closed = self._expired = False
         self._closing: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
+        """Held while its snapshots or its task change."""
         self._files = Files(self)
         self._root: Callable[[str], Awaitable[Root]] | None = None
         self._snapshotter = ""
@@ -180,6 +181,10 @@ class Sandbox:
             word = "is closed" if self._closed else "has not started: use it inside `with`"
             raise FailedPrecondition(f"sandbox {self._name or self.options.image} {word}")
         return self._container
+
+    @container.setter
+    def container(self, new: Container) -> None:
+        self._container = new
 
     @property
     def id(self) -> str:
@@ -307,6 +312,27 @@ class Sandbox:
         self._set_pidfd(os.pidfd_open(pid))
         await tasks.start(container.id)
         self._waiter = asyncio.get_running_loop().create_task(tasks.wait(container.id))
+
+    async def end_task(self) -> None:
+        """End its processes and its task; for `rollback`."""
+        for process in list(self._processes):
+            await process.close()
+        waiter, self._waiter = self._waiter, None
+        with suppress(NotFound):
+            await self.client.raw.tasks.delete(self.id, force=True)
+        if waiter is not None:
+            waiter.cancel()
+            await asyncio.wait((waiter,))
+
+    def derive(
+        self, other: Sandbox, root: Callable[[str], Awaitable[Root]], name: str
+    ) -> None:
+        """Be as another one is, upon a root of one's own; for `fork`, before the start."""
+        from dataclasses import replace
+
+        self.options = replace(other.options, name=name, ports={})
+        self.detach = False
+        self._root, self._snapshotter = root, other.container.snapshotter
 
     def _set_pidfd(self, fd: int) -> None:
         old, self._pidfd = self._pidfd, fd

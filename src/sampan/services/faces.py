@@ -80,9 +80,7 @@ def faces(rooms: Rooms) -> list[Any]:
     services: list[Any] = [
         ContainersService(metadata),
         ContentService(metadata),
-        DiffService(
-            LayerApplier(metadata.content, rooms.runner), WalkingComparer(metadata.content)
-        ),
+        DiffService(applier, comparer),
         ControllerService({SANDBOXER: rooms.sandboxes}, rooms.events),
         EventsService(rooms.events),
         ImagesService(metadata),

@@ -1,6 +1,7 @@
 """The shim: the process that is parent to a pod's or a container's processes, for their whole life.
 
-It has one thread, one epoll loop and no asyncio; it may outlive every daemon. It
+It has one thread, one epoll loop and no asyncio; it may outlive every daemon. Forked by a zygote it
+is two processes, a small one for life and a server that comes and goes (`keeper`, `rest`). It
 
     waits for its children (`reaper` alone), and keeps their status and true time until Delete;
     holds their stdio, so that readers may vanish and come back (`stdio`);
@@ -20,7 +21,8 @@ in `<oci_root>/<namespace>/<id>`, here and for `cleanup:worker`),
 `systemd_cgroup`; and places in `fds`, -1 for none: `listen_fd`, a listening socket;
 `connection_fd`, a connected socket to serve at once; `owner_fd`, a pidfd or a socket: when it
 becomes readable (the owner died) everything is killed, unmounted and deleted, and the shim exits;
-`log_fd`, for its own log. All fds given are the shim's.
+`log_fd`, for its own log. All fds given are the shim's. `rest_s`: how long a forked shim's server
+stays with nothing to do, before its memory is given back.
 
 stdio of Create and Exec, each of stdin, stdout, stderr:
 

@@ -17,7 +17,7 @@ class Config:
 
     __slots__ = (
         "bundle", "connection_fd", "id", "listen_fd", "log_fd", "namespace", "oci_root",
-        "owner_fd", "publish", "socket", "systemd_cgroup",
+        "owner_fd", "publish", "rest_s", "socket", "systemd_cgroup",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,7 @@ class Config:
         connection_fd: int = -1,
         owner_fd: int = -1,
         log_fd: int = -1,
+        rest_s: float = 0.01,
     ) -> None:
         self.id = id
         self.namespace = namespace
@@ -46,6 +47,7 @@ class Config:
         self.connection_fd = connection_fd
         self.owner_fd = owner_fd
         self.log_fd = log_fd
+        self.rest_s = rest_s
 
     def to_json(self) -> bytes:
         """Return the payload for `worker`."""

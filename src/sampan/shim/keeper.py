@@ -40,13 +40,14 @@ __all__ = ["RECORD", "RESTS", "Kept", "keep"]
 RESTS = 99
 RECORD = struct.Struct("=iiq")
 """Of one reaped process: pid, status as `Exit` has it, nanoseconds since the epoch."""
+_clone = process.prepared_clone(process.CLONE_FILES, process.SIGCHLD)
 _SIGCHLD = 1 << (process.SIGCHLD - 1)
 
 
 class Kept:
     """What a server is born with. The fds are the keeper's, and shared."""
 
-    __slots__ = ("epoll_fd", "exits_fd", "keeper_pid", "naps", "state_fd")
+    __slots__ = ("epoll_fd", "exits_fd", "keeper_pid", "state_fd")
 
     def __init__(self, keeper_pid: int, epoll_fd: int, exits_fd: int, state_fd: int) -> None:
         self.keeper_pid = keeper_pid
@@ -55,8 +56,6 @@ class Kept:
         self.exits_fd = exits_fd
         """Gives RECORDs; non-blocking."""
         self.state_fd = state_fd
-        self.naps = 0
-        """How many servers went to rest before this one."""
 
     def state(self) -> Any:
         """Return what the last server has left; None for the first."""
@@ -78,20 +77,20 @@ def keep(serve: Callable[[Kept], int]) -> int:
     """
     gc.disable()
     prctl.set_child_subreaper(True)
-    signals.set_mask(signals.mask() | _SIGCHLD)
+    signals.block(process.SIGCHLD)
     sigchld = signals.signalfd(_SIGCHLD)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     epoll = select.epoll(select.EPOLL_CLOEXEC)
-    state_fd = os.memfd_create("shim", os.MFD_CLOEXEC)
-    kept = Kept(os.getpid(), epoll.fileno(), reading, state_fd)
-    asleep = select.poll()
-    asleep.register(sigchld, select.POLLIN)
-    asleep.register(epoll.fileno(), select.POLLIN)
-    awake = select.poll()
-    awake.register(sigchld, select.POLLIN)
+    kept = (os.getpid(), epoll.fileno(), reading, os.memfd_create("shim", os.MFD_CLOEXEC))
+    poll = select.poll()
+    poll.register(sigchld, select.POLLIN)
     server = _fork(serve, kept)
     while True:
-        (awake if server else asleep).poll()
+        if not server:
+            poll.register(epoll, select.POLLIN)
+        poll.poll()
+        if not server:
+            poll.unregister(epoll)
         try:
             os.read(sigchld, 128)
         except BlockingIOError:
@@ -120,7 +119,6 @@ def keep(serve: Callable[[Kept], int]) -> int:
                 if status != RESTS:
                     return status
                 server = 0
-                kept.naps += 1
 
 
 def _write(fd: int, record: bytes) -> None:
@@ -130,15 +128,15 @@ def _write(fd: int, record: bytes) -> None:
     os.write(fd, record)
 
 
-def _fork(serve: Callable[[Kept], int], kept: Kept) -> int:
-    pid, _ = process.clone3(process.CLONE_FILES, pidfd=False)
+def _fork(serve: Callable[[Kept], int], kept: tuple[int, int, int, int]) -> int:
+    pid = _clone()
     if pid:
         return pid
     status = 70
     try:
         prctl.set_pdeathsig(9)
-        if os.getppid() == kept.keeper_pid:
-            status = serve(kept)
+        if os.getppid() == kept[0]:
+            status = serve(Kept(*kept))
     except BaseException:  # noqa: BLE001  the edge of the program
         # The C implementation; the `traceback` module would have to be imported.
         sys.__excepthook__(*sys.exc_info())

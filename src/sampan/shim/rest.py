@@ -20,7 +20,8 @@ from sampan.shim.service import TaskService
 
 __all__ = ["Rest"]
 
-_IDLE_FIRST_S, _IDLE_LAST_S = 2.0, 16.0
+_LONGEST = 8
+"""Times the configured idleness."""
 _SHORT = 8
 """A rest shorter than so many times the wait for it was not worth it."""
 
@@ -37,7 +38,10 @@ class Rest:
         publisher: Publisher,
         tasks: TaskService,
         sandboxes: SandboxService,
+        *,
+        idle_s: float,
     ) -> None:
+        """Remember all parts; a server rests after `idle_s`, later if it was woken too soon."""
         self._kept = kept
         self._loop = loop
         self._server = server
@@ -45,10 +49,11 @@ class Rest:
         self._publisher = publisher
         self._tasks = tasks
         self._sandboxes = sandboxes
+        self._idle_s = idle_s
 
     def begin(self, state: dict[str, Any] | None) -> None:
         """Go on from `state`, if the keeper has one, and rest in time."""
-        idle_s = _IDLE_FIRST_S
+        idle_s = self._idle_s
         if state is not None:
             self._reaper.restore(state["strangers"])
             self._sandboxes.restore(state["sandbox"])
@@ -56,7 +61,7 @@ class Rest:
             self._server.restore(state["server"])
             rested_s = time.monotonic() - state["since_s"]
             if rested_s < _SHORT * state["idle_s"]:
-                idle_s = min(2 * state["idle_s"], _IDLE_LAST_S)
+                idle_s = min(2 * state["idle_s"], _LONGEST * idle_s)
         self._loop.idle_s = idle_s
         self._loop.on_idle = self._rest
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -101,11 +100,13 @@ class RuncCli:
         self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool
     ) -> Born:
         """See Runtime."""
-        with tempfile.NamedTemporaryFile(dir=self._bundle, prefix=".exec-") as file:
-            file.write(process)
-            file.flush()
-            command = ["exec", "--detach", "--process", file.name]
+        path = os.path.join(self._bundle, f".exec-{exec_id}.json")
+        _write(path, process)
+        try:
+            command = ["exec", "--detach", "--process", path]
             return await self._birth(command, [], stdio, terminal, f".{exec_id}.pid")
+        finally:
+            os.unlink(path)
 
     async def _birth(
         self,
@@ -119,24 +120,27 @@ class RuncCli:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(pid_file)
         command = [*command, "--pid-file", pid_file]
-        with tempfile.TemporaryDirectory(prefix="sampan-pty-") as folder:
-            listener = None
-            console = -1
+        listener = None
+        console = -1
+        path = os.path.join(_new_folder(), "s") if terminal else ""
+        try:
             if terminal:
                 if command[0] == "exec":
                     command.append("--tty")
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-                path = os.path.join(folder, "s")
                 unix_bind(listener, path)
                 listener.listen(1)
                 command += ["--console-socket", path]
-            try:
-                await self._run([*command, *arguments], stdio=stdio)
-                if listener is not None:
-                    console = await self._console(listener)
-            finally:
-                if listener is not None:
-                    listener.close()
+            await self._run([*command, *arguments], stdio=stdio)
+            if listener is not None:
+                console = await self._console(listener)
+        finally:
+            if listener is not None:
+                listener.close()
+            if path:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                os.rmdir(os.path.dirname(path))
         return Born(self._read_pid(pid_file), console)
 
     def _read_pid(self, path: str) -> int:
@@ -231,3 +235,22 @@ class RuncCli:
                     if entry.get("level") in ("error", "fatal"):
                         found = str(entry.get("msg", ""))
         return found
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _new_folder() -> str:
+    """Make a folder of ours with a short path.
+
+    Not by `tempfile`: it loads `random`, which every fork has to seed anew.
+    """
+    while True:
+        path = f"/tmp/sampan-pty-{os.urandom(6).hex()}"  # noqa: S108  made 0700, and must be new
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            continue
+        return path

@@ -42,7 +42,6 @@ def worker(payload: bytes, fds: list[int]) -> int:
 
     Takes ownership of all `fds`.
     """
-    set_name("sampan-shim")
     return keep(lambda kept: run(Config.from_json(payload), fds, kept=kept))
 
 
@@ -138,7 +137,9 @@ def run(
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
     if kept is not None:
         tasks.pid = kept.keeper_pid
-        Rest(kept, loop, server, reaper, publisher, tasks, sandboxes).begin(state)
+        Rest(
+            kept, loop, server, reaper, publisher, tasks, sandboxes, idle_s=config.rest_s
+        ).begin(state)
     loop.run()
     loop.close()
     return 0

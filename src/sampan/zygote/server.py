@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import fcntl
 import gc
+import marshal
 import os
 import select
 import struct
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["ImportsRefused", "Server", "main", "refuse_imports"]
 
 _STATUSES_KEPT = 4096
+TEMPLATE_MAX_BYTES = 16384
+
 _SIGCHLD_BIT = 1 << (process.SIGCHLD - 1)
 
 
@@ -196,7 +199,12 @@ class Server:
         pid, pidfd = process.clone3(clone_flags, cgroup_fd=cgroup_fd)
         if pid == 0:
             self._connection.detach()
-            _run_worker(function, payload, fds, stdio, flags, name)
+            fds = _settle_fds(fds, stdio)
+            fdlib.close_all_but([0, 1, 2, *fds])
+            _be_fresh()
+            if not flags & IMPORTS:
+                refuse_imports()
+            _run_worker(function, payload, fds, flags, name)
         self._ended.pop(pid, None)
         self._running.add(pid)
         return pid, pidfd
@@ -205,7 +213,12 @@ class Server:
         """Have the template bear the worker; return its pid, or 0 when that did not work."""
         if self._template is None:
             self._template = Template.start(self._prepare, self._serve_worker)
-        pid = self._template.fork(pack(*arguments), received)
+        target, flags, _, name, payload = arguments
+        where = target.decode().partition(":")[::2]
+        message = marshal.dumps((*where, int(flags), name, payload))
+        if len(message) > TEMPLATE_MAX_BYTES:
+            return 0
+        pid = self._template.fork(message, received)
         if not pid:
             self._drop_template()
         return pid
@@ -220,21 +233,24 @@ class Server:
         """In the template: what every worker would do otherwise."""
         _be_fresh()
         refuse_imports()
-        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for number in range(3):
+            os.dup2(null, number, inheritable=True)
+        os.close(null)
 
     def _serve_worker(self, connection: _socket.socket) -> None:
         """In a child of the template: be what the message says."""
-        message, fds = fdlib.recv_fds(connection, MAX_MESSAGE)
+        message, fds = fdlib.recv_fds(connection, TEMPLATE_MAX_BYTES)
         connection.send(b"%d" % os.getpid())
         connection.close()
-        target, flag_text, _, name, payload = unpack(message)
-        flags = int(flag_text)
-        stdio = [self._null] * 3
+        module, function, flags, name, payload = marshal.loads(message)  # noqa: S302  the zygote's
         if flags & STDIO:
-            stdio, fds = fds[:3], fds[3:]
-        module_name, _, attribute = target.decode().partition(":")
-        function = getattr(sys.modules[module_name], attribute)
-        _run_worker(function, payload, fds, stdio, flags, name, fresh=True)
+            settled = _settle_fds(fds[3:], fds[:3])
+            for fd in fds:
+                if fd not in settled:
+                    os.close(fd)
+            fds = settled
+        _run_worker(getattr(sys.modules[module], function), payload, fds, flags, name)
 
     def _resolve(self, target: str) -> Callable[[bytes, list[int]], int]:
         module_name, _, attribute = target.partition(":")
@@ -263,28 +279,16 @@ def _run_worker(
     function: Callable[[bytes, list[int]], int],
     payload: bytes,
     fds: list[int],
-    stdio: Sequence[int],
     flags: int,
     name: bytes,
-    *,
-    fresh: bool = False,
 ) -> None:
-    """In the child: drop everything that is the zygote's, run the worker, and exit.
-
-    A child of the template is `fresh`, and refuses imports already.
-    """
+    """In a child that has nothing of the zygote's any more: run the worker, and exit."""
     status = 70
     try:
-        fds = _settle_fds(fds, stdio)
-        fdlib.close_all_but([0, 1, 2, *fds])
-        if not fresh:
-            _be_fresh()
         if flags & SESSION:
             os.setsid()
         if name:
             prctl.set_name(name)
-        if not flags & IMPORTS and not fresh:
-            refuse_imports()
         gc.enable()
         status = function(payload, fds) or 0
     except SystemExit as ending:

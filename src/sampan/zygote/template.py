@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 
 from sampan.linux import fds as fdlib
 from sampan.linux import prctl, process
@@ -56,6 +57,8 @@ class Template:
                 prctl.set_name("sampan-template")
                 prepare()
                 _run(reading, theirs, serve)
+            except BaseException:  # noqa: BLE001  the edge of the program
+                sys.__excepthook__(*sys.exc_info())
             finally:
                 os._exit(70)
         os.close(reading)
@@ -78,12 +81,11 @@ class Template:
         self._connection.close()
 
 
-def _run(
-    trigger: int, connection: _socket.socket, serve: Callable[[_socket.socket], None]
-) -> None:
-    while os.read(trigger, 1):
-        pid, _ = process.clone3(process.CLONE_PARENT, exit_signal=0, pidfd=False)
-        if pid == 0:
+def _run(trigger: int, connection: _socket.socket, serve: Callable[[_socket.socket], None]) -> None:
+    clone = process.prepared_clone(process.CLONE_PARENT)
+    read = os.read
+    while read(trigger, 1):
+        if not clone():
             os.close(trigger)
             serve(connection)
             os._exit(70)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -30,20 +31,27 @@ POSITIONAL = 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    flags.add(parser)
+    flags.add(parser, image="?")
     parser.add_argument(
         "-d", "--detach", action="store_true", help="leave it running and print its id"
+    )
+    parser.add_argument(
+        "--bundle", type=Path, default=None, metavar="DIR", help="run an OCI bundle, not an image"
     )
     parser.add_argument("--sig-proxy", default="true", choices=("true", "false"))
 
 
 async def run(app: App, args: argparse.Namespace) -> int:
+    if args.bundle is None and not args.image:
+        raise Quit(125, "run: name an image; see `sampan run --help`")
+    if args.bundle is not None and args.image:
+        raise Quit(125, "run: with --bundle, config.json says what runs: name no image or command")
     request = flags.request_of(args)
     labels = flags.labels_of(args)
     if args.tty and args.interactive and not args.detach and not os.isatty(0):
         raise Quit(1, "the input device is not a terminal: leave -t out, or run it from a terminal")
     async with app.client(warm=True) as client:
-        created = await make(client, args, request, labels)
+        created = await _made(client, args, request, labels)
         try:
             if args.detach:
                 await detached(client, created.container, created.mounts)
@@ -62,6 +70,16 @@ async def run(app: App, args: argparse.Namespace) -> int:
             if args.rm:
                 await shielded(30, _discard(client, created.container))
             raise Quit(of_start(err.cause), " ".join(str(err.cause).split())) from err
+
+
+async def _made(
+    client: Client, args: argparse.Namespace, request: Request, labels: dict[str, str]
+) -> Created:
+    if args.bundle is None:
+        return await make(client, args, request, labels)
+    from sampan.client.bundles import create
+
+    return await create(client, args.bundle, name=args.name, labels=labels)
 
 
 async def make(

@@ -47,13 +47,7 @@ async def run(app: App, args: argparse.Namespace) -> int:
                 "Comment": entry.comment or "",
             }
         )
-    for weight in sizes:  # layers that the history does not speak of
-        rows.append(
-            {
-                "ID": "<missing>", "CreatedAt": "", "CreatedSince": "N/A", "CreatedBy": "",
-                "Size": size(weight), "Comment": "",
-            }
-        )  # fmt: skip
+    rows += [_unknown(weight) for weight in sizes]  # layers that the history does not speak of
     rows.reverse()
     if rows:
         digest = str(manifest.config.digest)
@@ -64,6 +58,11 @@ async def run(app: App, args: argparse.Namespace) -> int:
     }  # fmt: skip
     show(args, rows, columns, key="ID")
     return 0
+
+
+def _unknown(weight: int) -> dict[str, Any]:
+    row = dict.fromkeys(("CreatedAt", "CreatedBy", "Comment"), "")
+    return {**row, "ID": "<missing>", "CreatedSince": "N/A", "Size": size(weight)}
 
 
 def _since(text: str) -> str:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import shielded, to_thread
-from sampan.cri.containers import stdio
+from sampan.cri.containers.stdio import streams_of
 from sampan.cri.containers.watch import watch
 from sampan.cri.store import state
 from sampan.cri.store.records import Container
 from sampan.errors import FailedPrecondition, NotFound, SampanError
 from sampan.model.opaque import Opaque
-from sampan.runtime import Stdio
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
@@ -65,7 +62,9 @@ async def _start(cri: Cri, container: Container) -> None:
     tasks = cri.engine.tasks
     snapshots = cri.engine.metadata.snapshotter(container.snapshotter)
     mounts = await snapshots.mounts(container.id)
-    streams = await to_thread(_streams, cri, container)
+    line_max = cri.settings.runtime.max_container_log_line_size
+    folder = cri.container_folder(container.id) / "io"
+    streams = await to_thread(streams_of, container, folder, line_max)
     await tasks.create(
         container.id,
         spec=container.spec,
@@ -99,19 +98,3 @@ async def save(cri: Cri, container: Container) -> None:
     """Write the container's status file."""
     path = cri.container_folder(container.id) / "status.json"
     await to_thread(state.write, path, container.status())
-
-
-def _streams(cri: Cri, container: Container) -> Stdio:
-    config = container.config
-    folder = cri.container_folder(container.id) / "io"
-    sink = ""
-    if container.log_path:
-        Path(container.log_path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    sink = stdio.sink(container, folder, cri.settings.runtime.max_container_log_line_size)
-    stdin = stdio.stdin(folder) if config.stdin else ""
-    return Stdio(stdin, sink, "" if config.tty else sink, config.tty)
-
-
-def path_of(path: str) -> str:
-    """Return a path as URIs have it."""
-    return quote(path)

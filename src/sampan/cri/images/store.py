@@ -39,6 +39,7 @@ __all__ = ["LABEL_MANAGED", "LABEL_PINNED", "Found", "Images"]
 LABEL_MANAGED: Final = "io.cri-containerd.image"
 LABEL_PINNED: Final = "io.cri-containerd.pinned"
 _DIGITS: Final = frozenset("0123456789abcdef")
+_ID_DIGITS: Final = 64
 _DOCUMENT_MAX: Final = 8 << 20
 
 
@@ -148,7 +149,7 @@ class Images:
             several = [one for one in images if one.id.startswith(f"sha256:{digits}")]
             if len(several) == 1:
                 return several[0]
-            if text.startswith("sha256:"):
+            if text.startswith("sha256:") or len(digits) == _ID_DIGITS:
                 return None
         wanted = parse(text)
         names = {str(wanted)}

@@ -17,6 +17,7 @@ from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.sandboxes.files import hostname_of
 from sampan.cri.sandboxes.namespaces import id_maps
+from sampan.cri.spec.oom import oom_score
 from sampan.errors import Unimplemented
 from sampan.model.mounts import Mount as RootMount
 from sampan.model.runtime.defaults import OCI_VERSION
@@ -141,7 +142,9 @@ def _spec(cri: Cri, pod: Pod) -> Spec:
             cwd="/",
             capabilities=none,
             no_new_privileges=True,
-            oom_score_adj=_OOM_SCORE,
+            oom_score_adj=oom_score(
+                _OOM_SCORE, restricted=cri.settings.runtime.restrict_oom_score_adj
+            ),
         ),
         root=Root(path="rootfs", readonly=True),
         hostname="" if pod.host_network else hostname_of(pod.config),

@@ -6,25 +6,24 @@ namespace with `sampan.network`. A user namespace comes first, since it is to ow
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.sandboxes.files import hostname_of
-from sampan.errors import FailedPrecondition, InvalidArgument, SampanError, Unavailable
+from sampan.errors import FailedPrecondition, InvalidArgument, Unavailable
 from sampan.linux import mounts
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
     from sampan.cri.store.records import Pod
 
-__all__ = ["check", "id_maps", "pin", "unpin"]
+__all__ = ["check", "id_maps", "pin", "unmount_pod", "unpin"]
 
 _SHM_BYTES: Final = 64 << 20
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
@@ -183,13 +182,14 @@ async def _work(cri: Cri, function: str, values: Mapping[str, Any]) -> None:
 async def unpin(cri: Cri, pod: Pod) -> None:
     """Let go of the namespaces and unmount what was mounted; again and again if need be."""
     folder = cri.pod_folder(pod.id)
-    await to_thread(_unmount, folder)
+    await to_thread(unmount_pod, folder)
     if not pod.host_network:
         await cri.netns.remove(pod.id)
         pod.netns = ""
 
 
-def _unmount(folder: Path) -> None:
+def unmount_pod(folder: Path) -> None:
+    """Unmount the pins and the shared memory in a pod's folder."""
     targets = [folder / "ns" / kind for kind in ("ipc", "uts", "user")] + [folder / "shm"]
     for target in targets:
         for _ in range(8):
@@ -199,13 +199,3 @@ def _unmount(folder: Path) -> None:
                 if err.errno not in (errno.EINVAL, errno.ENOENT):
                     raise Unavailable(f"unmount {target}: {err.strerror}") from err
                 break
-
-
-def owners(maps: Sequence[tuple[int, int, int]]) -> int:
-    """Return the host's id of the container's 0."""
-    return next((host for inside, host, _ in maps if inside == 0), 0)
-
-
-def quiet() -> contextlib.suppress:
-    """Return what a best effort is made in."""
-    return contextlib.suppress(SampanError, OSError)

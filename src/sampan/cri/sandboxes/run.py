@@ -7,7 +7,6 @@ name ─▶ record ─▶ namespaces ─▶ network ┐
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
@@ -19,6 +18,7 @@ from sampan.cri.sandboxes import files, holder, namespaces, network
 from sampan.cri.sandboxes.stop import dismantle
 from sampan.cri.store import state
 from sampan.cri.store.records import Pod, pod_name
+from sampan.cri.together import together
 from sampan.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ async def _create(cri: Cri, request: pb.RunPodSandboxRequest) -> str:
 async def _build(cri: Cri, pod: Pod) -> None:
     folder = cri.pod_folder(pod.id)
     await to_thread(files.write, folder, pod.config)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(cri.pod_shims.start(pod.id))
-        group.create_task(_connect(cri, pod))
+    await together(cri.pod_shims.start(pod.id), _connect(cri, pod))
     if pod.holder:
         await holder.start(cri, pod)
     await to_thread(state.write, folder / "status.json", status(pod))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.sandboxes import network
 from sampan.cri.sandboxes.namespaces import unpin
+from sampan.cri.together import together
 from sampan.errors import NotFound
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ async def _stop(cri: Cri, pod: Pod) -> None:
     from sampan.cri.containers.stop import end
 
     was_ready, pod.ready = pod.ready, False
-    async with asyncio.TaskGroup() as group:
-        for container in cri.containers_of(pod.id):
-            group.create_task(end(cri, container, 0))
+    await together(*(end(cri, container, 0) for container in cri.containers_of(pod.id)))
     await dismantle(cri, pod)
     if was_ready:
         await cri.events.pod(pb.CONTAINER_STOPPED_EVENT, pod)
@@ -54,9 +52,7 @@ async def dismantle(cri: Cri, pod: Pod) -> None:
     if not pod.host_network:
         # Before its namespace goes: plugins look into it.
         await network.tear_down(cri, pod)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(cri.pod_shims.delete(pod.id))
-        group.create_task(unpin(cri, pod))
+    await together(cri.pod_shims.delete(pod.id), unpin(cri, pod))
     await to_thread(cri.remove_pod_cgroup, pod)
 
 

@@ -11,6 +11,7 @@ from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.cri.sandboxes.files import hostname_of
 from sampan.cri.spec import capabilities, devices, mounts, process, seccomp
 from sampan.cri.spec.apparmor import apparmor_of
+from sampan.cri.spec.oom import oom_score
 from sampan.cri.spec.resources import resources_of
 from sampan.cri.spec.users import user_of
 from sampan.cri.store.records import Pod
@@ -78,7 +79,9 @@ def build(config: pb.ContainerConfig, parts: Parts) -> Spec:
             capabilities=capabilities.capabilities_of(security),
             no_new_privileges=security.no_new_privs,
             apparmor_profile=apparmor_of(security, disabled=settings.disable_apparmor),
-            oom_score_adj=_oom_score(resources.oom_score_adj, settings),
+            oom_score_adj=oom_score(
+                resources.oom_score_adj, restricted=settings.restrict_oom_score_adj
+            ),
         ),
         root=Root(path="rootfs", readonly=security.readonly_rootfs),
         mounts=_mounts(config, parts),
@@ -113,16 +116,6 @@ def _paths(
     if settings.disable_proc_mount or not config.linux.HasField("security_context"):
         return MASKED_PATHS, READONLY_PATHS
     return tuple(security.masked_paths), tuple(security.readonly_paths)
-
-
-def _oom_score(wanted: int, settings: RuntimeConfig) -> int:
-    if settings.restrict_oom_score_adj:
-        try:
-            own = int(Path("/proc/self/oom_score_adj").read_text())
-        except (OSError, ValueError):
-            own = 0
-        return max(wanted, own)
-    return wanted
 
 
 def _mounts(config: pb.ContainerConfig, parts: Parts) -> tuple[Mount, ...]:

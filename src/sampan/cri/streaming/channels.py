@@ -145,6 +145,8 @@ class Channels:
         self._can_close = protocol.startswith("v5.")
         self._text = b""
         self._number = -1
+        self._closes = False
+        """Whether a v5 close signal is coming in."""
         self._channels = [Channel(self, number) for number in range(count)]
         for number in range(count):
             if number not in readable:
@@ -173,7 +175,7 @@ class Channels:
 
     async def _take(self, piece: Piece) -> None:
         data = piece.data
-        if self._base64 or self._number == _CLOSE_SIGNAL:
+        if self._base64 or self._closes:
             return await self._whole(piece)
         if piece.first:
             self._number = -1
@@ -182,6 +184,7 @@ class Channels:
                 return None
             self._number, data = data[0], data[1:]
             if self._can_close and self._number == _CLOSE_SIGNAL:
+                self._closes = True
                 return await self._whole(piece._replace(data=data))
         if self._number < len(self._channels):
             await self._put(self._number, data)
@@ -195,8 +198,8 @@ class Channels:
         if not piece.last:
             return
         text, self._text = self._text, b""
-        if self._number == _CLOSE_SIGNAL:
-            self._number = -1
+        if self._closes:
+            self._closes = False
             if len(text) != 1 or text[0] >= len(self._channels):
                 raise WebSocketError("a close signal of no channel", PROTOCOL_ERROR)
             self._channels[text[0]].inbox.end()

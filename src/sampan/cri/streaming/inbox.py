@@ -35,6 +35,16 @@ class Inbox:
         """Whether the other side has said that no more will come."""
         return self._ended
 
+    @property
+    def full(self) -> bool:
+        """Whether `room` waits."""
+        return not self._roomy.is_set()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits to be read."""
+        return self._size
+
     def put(self, data: bytes) -> None:
         """Add `data`; await `room` afterwards."""
         if self._ended or self._dropped or not data:

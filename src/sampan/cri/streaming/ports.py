@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from pathlib import Path
 
@@ -74,7 +75,10 @@ async def connect_port(netns: str | Path | None, port: int) -> socket.socket:
             raise
         else:
             return sock
-    why = refused.strerror or "no answer in time" if refused is not None else "no IP at all"
+    if refused is None:
+        why = "neither IPv4 nor IPv6 there"
+    else:
+        why = os.strerror(refused.errno) if refused.errno else "no answer in time"
     raise Unavailable(f"connect to port {port} inside the pod: {why}") from refused
 
 

@@ -31,6 +31,8 @@ class Box(Struct):
 class User(Struct):
     """Ids, resolved by the caller: the runtime reads no passwd but for HOME."""
 
+    ALWAYS = ("uid", "gid")
+
     uid: Uint32 = 0
     gid: Uint32 = 0
     umask: Uint32 | None = None
@@ -83,6 +85,7 @@ class ExecCPUAffinity(Struct):
 
 
 class Process(Struct):
+    ALWAYS = ("cwd", "user")
     NAMES = {  # noqa: RUF012
         "exec_cpu_affinity": "execCPUAffinity",
         "io_priority": "ioPriority",

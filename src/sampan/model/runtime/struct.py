@@ -72,6 +72,8 @@ class Struct(metaclass=_StructType):
 
     NAMES: ClassVar[dict[str, str]] = {}
     """Field to JSON name, where camelCase of the field is not it."""
+    ALWAYS: ClassVar[tuple[str, ...]] = ()
+    """Fields that other runtimes want to see even when they have our default."""
 
     def __init__(self, **values: Any) -> None:
         for field, default in type(self)._defaults.items():
@@ -110,7 +112,8 @@ class Struct(metaclass=_StructType):
         encoded = {}
         for field, default in cls._defaults.items():
             value = getattr(self, field)
-            if value is None or (value == default and default is not _MISSING):
+            plain = value == default and default is not _MISSING
+            if value is None or (plain and field not in cls.ALWAYS):
                 continue
             encoded[_json_name(cls, field)] = _encode(value)
         return encoded

@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from sampan.linux import nftables as nft
 from sampan.network.calls import SEARCH_PATH
-from sampan.network.plugins.ruleset import atomically
+from sampan.network.plugins.ruleset import atomically, close_later
 
 __all__ = [
     "Tables",
@@ -81,27 +81,35 @@ class Tables:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        close_later(self._socket)
 
     def change(self, build: Callable[[], Sequence[bytes]]) -> None:
         """Carry out what `build` returns, all or nothing; it is called again after a race."""
         atomically(self._socket, build)
 
-    def base(self, table: str, chain: str) -> list[bytes]:
-        """Return what makes one of iptables' own chains."""
-        hook, priority = _BASE[table, chain]
-        return [
-            nft.add_table(self.family, table),
-            nft.add_chain(self.family, table, chain, kind=table, hook=hook, priority=priority),
-        ]
+    def base(self, table: str, *chains: str) -> list[bytes]:
+        """Return what makes those of iptables' own chains that are missing.
 
-    def chain(self, table: str, chain: str) -> bytes:
-        """Return what makes a chain."""
-        return nft.add_chain(self.family, table, chain)
+        Naming one that is there would be an update, which the kernel finishes after an RCU grace
+        period only; the next rule with a match or target of xtables waits for that.
+        """
+        present = self.chains(table)
+        found = [] if present else [nft.add_table(self.family, table)]
+        for chain in chains:
+            if chain not in present:
+                hook, priority = _BASE[table, chain]
+                found.append(
+                    nft.add_chain(
+                        self.family, table, chain, kind=table, hook=hook, priority=priority
+                    )
+                )
+        return found
 
-    def flush(self, table: str, chain: str) -> bytes:
-        """Return what empties a chain."""
-        return nft.flush_chain(self.family, table, chain)
+    def chain(self, table: str, chain: str) -> list[bytes]:
+        """Return what makes a chain, and what empties it if it is there."""
+        if chain in self.chains(table):
+            return [nft.flush_chain(self.family, table, chain)]
+        return [nft.add_chain(self.family, table, chain)]
 
     def add(
         self,
@@ -194,9 +202,7 @@ def dport(port: int) -> Iterator[nft.Expression]:
 def dports(ports: Sequence[int]) -> Iterator[nft.Expression]:
     """Yield `-m multiport --dports ...`; at most 15."""
     slots = [*ports, *[0] * (15 - len(ports))]
-    yield nft.match(
-        "multiport", 1, struct.pack("=BB15H15sB", 1, len(ports), *slots, bytes(15), 0)
-    )
+    yield nft.match("multiport", 1, struct.pack("=BB15H15sB", 1, len(ports), *slots, bytes(15), 0))
 
 
 def comment(text: str) -> Iterator[nft.Expression]:

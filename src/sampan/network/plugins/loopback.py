@@ -40,9 +40,7 @@ def add(call: Call) -> Mapping[str, Any]:
     found = inside(call.netns, addresses)
     ips = tuple(Ip(f"{one.address}/{one.prefix}", interface=0) for one in found)
     mac = "00:00:00:00:00:00"
-    return to_json(
-        Result((Interface("lo", mac, sandbox=call.netns),), ips), version_of(call.conf)
-    )
+    return to_json(Result((Interface("lo", mac, sandbox=call.netns),), ips), version_of(call.conf))
 
 
 def delete(call: Call) -> None:

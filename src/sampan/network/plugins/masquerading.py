@@ -32,9 +32,7 @@ def chain_name(network: str, id: str) -> str:
     return "CNI-" + hashlib.sha512(f"{network}{id}".encode()).hexdigest()[:24]
 
 
-def install(
-    addresses: Sequence[str], network: str, id: str, ifname: str, *, backend: str
-) -> None:
+def install(addresses: Sequence[str], network: str, id: str, ifname: str, *, backend: str) -> None:
     """Masquerade what comes from `addresses` (with prefix); what is there already is replaced."""
     if backend == "nftables":
         _install_nftables(addresses, network, id, ifname)
@@ -51,20 +49,15 @@ def _install_iptables(version: int, addresses: Sequence[str], network: str, id: 
     with ipt.Tables(version) as tables:
 
         def build() -> list[bytes]:
-            found = [*tables.base("nat", "POSTROUTING"), tables.chain("nat", chain)]
+            found = [*tables.base("nat", "POSTROUTING"), *tables.chain("nat", chain)]
             found += [tables.delete(one) for one in tables.jumps("nat", "POSTROUTING", chain)]
-            found.append(tables.flush("nat", chain))
             for address in addresses:
                 interface = ipaddress.ip_interface(address)
                 own = ipt.destination(str(interface.network))
-                found.append(
-                    tables.add("nat", chain, own, ipt.comment(said), ipt.jump("ACCEPT"))
-                )
+                found.append(tables.add("nat", chain, own, ipt.comment(said), ipt.jump("ACCEPT")))
                 others = ipt.destination(_MULTICAST[version], negate=True)
                 found.append(
-                    tables.add(
-                        "nat", chain, others, ipt.comment(said), ipt.masquerade(version)
-                    )
+                    tables.add("nat", chain, others, ipt.comment(said), ipt.masquerade(version))
                 )
                 found.append(
                     tables.add(
@@ -85,18 +78,8 @@ def _install_nftables(addresses: Sequence[str], network: str, id: str, ifname: s
     with Ruleset(nft.INET, _TABLE) as rules:
 
         def build() -> list[bytes]:
-            old = rules.commented(_CHECKS, said)
-            found = [
-                rules.table(),
-                rules.chain(_CHECKS),
-                rules.chain("postrouting", kind="nat", hook=4, priority=100),
-                rules.flush("postrouting"),
-            ]
-            for version, net in _MULTICAST.items():
-                multicast = (*rules.is_ip(version), *ipt.destination(net), nft.verdict(nft.RETURN))
-                found.append(rules.add("postrouting", multicast))
-            found.append(rules.add("postrouting", [nft.verdict(nft.GOTO, _CHECKS)]))
-            found += [nft.delete_rule(nft.INET, one) for one in old]
+            found = [] if rules.exists("postrouting", _CHECKS) else _skeleton(rules)
+            found += [nft.delete_rule(nft.INET, one) for one in rules.commented(_CHECKS, said)]
             for address in addresses:
                 interface = ipaddress.ip_interface(address)
                 parts = (
@@ -115,6 +98,20 @@ def _install_nftables(addresses: Sequence[str], network: str, id: str, ifname: s
         rules.change(build)
 
 
+def _skeleton(rules: Ruleset) -> list[bytes]:
+    """Return what makes the table, its chains, and the rules that lead to the checks."""
+    found = [
+        rules.table(),
+        rules.chain(_CHECKS),
+        rules.chain("postrouting", kind="nat", hook=4, priority=100),
+        rules.flush("postrouting"),
+    ]
+    for version, net in _MULTICAST.items():
+        multicast = (*rules.is_ip(version), *ipt.destination(net), nft.verdict(nft.RETURN))
+        found.append(rules.add("postrouting", multicast))
+    return [*found, rules.add("postrouting", [nft.verdict(nft.GOTO, _CHECKS)])]
+
+
 def remove(network: str, id: str, ifname: str) -> None:
     """Take the rules of a container down, of whatever shape; fine if there are none."""
     chain = chain_name(network, id)
@@ -126,9 +123,7 @@ def remove(network: str, id: str, ifname: str) -> None:
     with Ruleset(nft.INET, _TABLE) as rules:
         if rules.commented(_CHECKS, said):
             rules.change(
-                lambda: [
-                    nft.delete_rule(nft.INET, one) for one in rules.commented(_CHECKS, said)
-                ]
+                lambda: [nft.delete_rule(nft.INET, one) for one in rules.commented(_CHECKS, said)]
             )
 
 

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Final, Self
 
+from sampan.concurrency.threads import Limit
 from sampan.linux import nftables as nft
 
-__all__ = ["Ruleset", "atomically"]
+__all__ = ["Ruleset", "atomically", "close_later", "drain"]
 
 _ERESTART: Final = 85
 _TRIES: Final = 100
 _LOCK: Final = threading.Lock()
 """Transactions of one process do not disturb each other; those of others make us try again."""
+
+
+_CLOSING: Final = Limit("nftables-close", 1)
+_CLOSED: Final[set[Future[None]]] = set()
+
+
+def close_later(socket: nft.Nftables) -> None:
+    """Close a socket that has deleted something: the kernel makes that wait for a grace period."""
+    future = _CLOSING.submit(socket.close)
+    _CLOSED.add(future)
+    future.add_done_callback(_CLOSED.discard)
+
+
+def drain() -> None:
+    """Wait until all sockets are closed."""
+    wait(tuple(_CLOSED))
 
 
 def atomically(socket: nft.Nftables, build: Callable[[], Sequence[bytes]]) -> None:
@@ -48,11 +66,15 @@ class Ruleset:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        close_later(self._socket)
 
     def change(self, build: Callable[[], Sequence[bytes]]) -> None:
         """Carry out what `build` returns, all or nothing; it is called again after a race."""
         atomically(self._socket, build)
+
+    def exists(self, *chains: str) -> bool:
+        """Return whether all of these chains are there."""
+        return set(chains) <= self._socket.chains(self._family, self._table)
 
     def table(self) -> bytes:
         """Return what makes the table."""

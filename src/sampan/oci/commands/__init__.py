@@ -23,6 +23,7 @@ _HOMES = {
     "state": "reports", "list": "reports", "ps": "reports", "events": "reports",
     "features": "reports",
     "update": "changes", "spec": "changes",
+    "checkpoint": "checkpoints", "restore": "checkpoints",
 }  # fmt: skip
 _NAMES = {"exec": "exec_", "list": "list_"}
 

@@ -81,11 +81,11 @@ class LocalWriter:
         digest = await self.digest(digests.algorithm(wanted) if wanted else "")
         if size and size != self._offset:
             raise FailedPrecondition(
-                f"content ingest {self.ref!r}: {self._offset} bytes, expected {size}"
+                f"ingest {self.ref!r}: unexpected commit size {self._offset}, expected {size}"
             )
         if wanted and digest != wanted:
             raise FailedPrecondition(
-                f"content ingest {self.ref!r}: digest is {digest}, expected {wanted}"
+                f"ingest {self.ref!r}: unexpected commit digest {digest}, expected {wanted}"
             )
         await to_thread(self._commit, digest, dict(labels or {}))
         return await self._store.info(digest)

@@ -27,7 +27,7 @@ __all__ = ["NativeLayout", "NativeSnapshotter", "copy_tree"]
 _FICLONE = 0x40049409
 
 
-def _copy_data(source: int, target: int, size: int) -> None:
+def copy_data(source: int, target: int, size: int) -> None:
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as err:
@@ -101,7 +101,7 @@ def _copy_one(source: str, target: str, status: os.stat_result) -> None:
         try:
             new = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                _copy_data(old, new, status.st_size)
+                copy_data(old, new, status.st_size)
             finally:
                 os.close(new)
         finally:

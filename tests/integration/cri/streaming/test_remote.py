@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sampan.cri.streaming import Size
+from sampan.testing.streaming import until
 
 SUCCESS = {"metadata": {}, "status": "Success"}
 MIB = 1 << 20
@@ -113,8 +114,7 @@ async def test_a_client_that_does_not_read_stops_the_process(clients: Any) -> No
     await client.open("error", "stdout")
     inbox = client.streams["stdout"].inbox
     # The session stops reading when its inbox is full; then pipes and sockets fill up, too.
-    while inbox._roomy.is_set():
-        await asyncio.sleep(0)
+    await until(lambda: inbox.full)
     assert not client.reading.done()
     assert clients.backend.running == 1
     total = len(await client.all_of("stdout"))
@@ -145,8 +145,7 @@ async def test_a_client_that_vanishes_cancels_the_backend(clients: Any) -> None:
     url = clients.server.exec_url("c", ["sleep", "1000"], stdin=True, stdout=True)
     client = await clients.spdy(url)
     await client.open("error", "stdin", "stdout")
-    while not clients.backend.running:
-        await asyncio.sleep(0)
+    await until(lambda: clients.backend.running)
     await client.close()
     await clients.backend.cancelled.wait()
 
@@ -209,8 +208,7 @@ async def test_websocket_bytes_are_exact(clients: Any) -> None:
 async def test_websocket_client_that_closes_cancels_the_backend(clients: Any) -> None:
     url = clients.server.exec_url("c", ["sleep", "1000"], stdout=True)
     client = await clients.websocket(url)
-    while not clients.backend.running:
-        await asyncio.sleep(0)
+    await until(lambda: clients.backend.running)
     await client.socket.close()
     await clients.backend.cancelled.wait()
     await client.finished()

@@ -20,6 +20,7 @@ from sampan.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from sampan.testing.streaming import until
 
 SPDY = {
     "Connection": "Upgrade",
@@ -149,10 +150,10 @@ async def test_closing_ends_the_backends_calls(clients: Any) -> None:
     server = await clients.serve(StreamingConfig())
     client = await clients.spdy(server.exec_url("c", ["sleep", "1000"], stdout=True))
     await client.open("error", "stdout")
-    while not clients.backend.running:
-        await asyncio.sleep(0)
+    await until(lambda: clients.backend.running)
     url = server.exec_url("c", ["true"], stdout=True)
     await server.close()
+    assert clients.backend.cancelled.is_set()
     assert clients.backend.running == 0
     await client.reading
     with pytest.raises(ConnectionRefusedError):

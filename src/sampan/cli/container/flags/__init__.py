@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["add", "labels_of", "networking_of", "request_of"]
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+def add(parser: argparse.ArgumentParser, *, image: str | None = None) -> None:
+    """Add them; `image` is `?` where it may be left out."""
     for topic in (process, mounts, limits, isolation, networking, logging):
         topic.add(parser)
-    parser.add_argument("image", help="an image, or host: for this host's own programs")
+    about = "an image, or host: for this host's own programs"
+    parser.add_argument("image", nargs=image, default="", help=about)
     parser.add_argument("args", nargs="...", help="command and its arguments")
 
 

@@ -81,9 +81,10 @@ def labels(args: argparse.Namespace) -> dict[str, str]:
         found["sampan/stop-signal"] = args.stop_signal
     if args.stop_timeout is not None:
         found["sampan/stop-timeout"] = str(args.stop_timeout)
-    if args.rm and args.restart != "no":
+    restart = restart_labels(args.restart)
+    if args.rm and restart:
         raise InvalidArgument("--rm and --restart exclude each other")
-    return {**found, **restart_labels(args.restart)}
+    return {**found, **restart}
 
 
 def restart_labels(policy: str) -> dict[str, str]:
