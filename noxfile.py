@@ -20,7 +20,7 @@ GENERATED = "src/sampan/api"
 
 os.environ["PATH"] = f"{BIN}:{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "imports", "proto", "tests"]
+nox.options.sessions = ["lint", "types", "imports", "proto", "docs", "tests"]
 
 
 @nox.session
@@ -47,6 +47,14 @@ def imports(session: nox.Session) -> None:
 def proto(session: nox.Session) -> None:
     """What proto/ makes is what src/sampan/api holds; `make proto` writes it."""
     run(session, "python", "proto/generate.py", "--check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The pages made of the program are current, and the site builds with every link whole."""
+    run(session, "python", "docs/generate.py", "--check")
+    session.env["NO_MKDOCS_2_WARNING"] = "1"
+    run(session, "mkdocs", "build", "--quiet")
 
 
 @nox.session

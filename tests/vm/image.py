@@ -25,7 +25,8 @@ MODULES = (
     "virtio_pci", "virtiofs", "overlay", "bridge", "veth", "dummy", "unix_diag", "tcp_diag",
     "udp_diag", "raw_diag", "netlink_diag", "af_packet_diag", "nf_tables", "nft_compat", "xt_mark",
     "loop", "tun", "macvlan", "x_tables", "ip_tables", "ip6_tables", "iptable_filter",
-    "ip6table_filter", "nf_conntrack", "nf_conntrack_netlink", "xt_conntrack", "nf_nat", "iptable_nat", "autofs4",
+    "ip6table_filter", "nf_conntrack", "nf_conntrack_netlink", "xt_conntrack",
+    "nf_nat", "iptable_nat", "autofs4",
 )  # fmt: skip
 """criu locks a network by its tables and asks for sockets by *_diag; the rest is for containers."""
 

@@ -11,6 +11,7 @@ A `Manager` is one container's cgroup in every hierarchy that the host has:
     manager.apply(resources)                   # model.runtime.resources.Resources
     fd = manager.clone_fd()                    # v2 and hybrid: for clone3(cgroup_fd=fd); or None
     manager.add(pid)                           # every hierarchy
+    fds = manager.open_tasks()                 # for a child to join by itself, which is quicker
     manager.freeze(); manager.thaw(); manager.frozen()
     manager.pids(); manager.kill_all(timeout_s=10); manager.delete()
     stats = manager.stats()                    # a dict, section -> key -> number

@@ -152,6 +152,27 @@ class Manager:
             return None
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def open_tasks(self) -> list[tuple[int, str]] | None:
+        """Return fds, the caller's, and paths: a process that writes `0` to each joins this cgroup.
+
+        In every hierarchy but v2, where it is to be born (`clone_fd`). It must have one thread. Who
+        moves another process, or a group of threads, waits for a grace period of RCU, some 10 ms;
+        who moves its own only thread does not (Linux 5.5). None: it cannot be done so, use `add`.
+        """
+        found: list[tuple[int, str]] = []
+        # The freezer last: what joins a frozen cgroup stops there.
+        ordered = sorted(self._folders(), key=lambda folder: folder[0] == "freezer")
+        try:
+            for key, path in ordered:
+                if key != UNIFIED:
+                    fd = os.open(f"{path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+                    found.append((fd, f"{path}/tasks"))
+        except OSError:
+            for fd, _ in found:
+                os.close(fd)
+            return None
+        return found
+
     def add(self, pid: int, *, skip_unified: bool = False) -> None:
         """Move process `pid` here in every hierarchy.
 
@@ -298,7 +319,7 @@ class Manager:
         unified = self.paths.get(UNIFIED)
         if unified is not None and os.path.exists(f"{unified}/cgroup.kill"):
             Cgroup(unified).write("cgroup.kill", 1)
-            if "freezer" in self.paths and self.frozen():
+            if self.frozen():
                 self.thaw()  # a frozen task on v1 dies only once thawed
             folders.wait_event(Cgroup(unified), "populated 0", deadline)
         while True:

@@ -11,5 +11,8 @@ PLUGINS: Final = (
     "sampan.storage.plugins:overlayfs",
     "sampan.storage.plugins:native",
     "sampan.storage.plugins:host",
+    "sampan.network.registrations:cni",
+    "sampan.network.registrations:pinned",
+    "sampan.network.registrations:bridge",
 )
 """`module:name` of a Registration each."""

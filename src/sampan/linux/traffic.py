@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import struct
 
-from sampan.linux.nlsocket import CREATE, EXCL, REPLACE, NetlinkSocket, attribute, attributes, message
+from sampan.linux.nlsocket import (
+    CREATE,
+    EXCL,
+    REPLACE,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    message,
+)
 
 __all__ = ["Qdisc", "add_ingress", "add_redirect", "add_token_bucket", "qdiscs"]
 

@@ -67,15 +67,21 @@ class Collector:
         self._snapshotters = snapshotters
         self._lock = asyncio.Lock()
 
-    async def collect(self) -> GcStats:
-        """Remove everything that was garbage when this was called; return when it is done."""
+    async def collect(self, grace_s: float = 0.0) -> GcStats:
+        """Remove everything that was garbage when this was called; return when it is done.
+
+        Snapshots that are younger than `grace_s` and not committed are spared.
+        """
+        grace_us = round(grace_s * 1_000_000)
         async with self._lock:
             began = time.monotonic()
             bare = await self._survey()
-            needed = await self._core.db.view(lambda tx: self._is_needed(tx, bare))
+            needed = await self._core.db.view(lambda tx: self._is_needed(tx, bare, grace_us))
             swept = _Swept(Garbage())
             if needed:
-                swept = await self._core.db.update(lambda tx: self._sweep(tx, bare), durable=True)
+                swept = await self._core.db.update(
+                    lambda tx: self._sweep(tx, bare, grace_us), durable=True
+                )
             trace("gc.swept")
             await self._empty(swept, bare)
             await to_thread(self._core.owners.reap)
@@ -100,17 +106,17 @@ class Collector:
         bare.alive = await to_thread(self._core.owners.alive)
         return bare
 
-    def _is_needed(self, tx: Tx, bare: _Bare) -> bool:
+    def _is_needed(self, tx: Tx, bare: _Bare, grace_us: int) -> bool:
         return bool(
-            find_garbage(tx, now_us())
+            find_garbage(tx, now_us(), grace_us)
             or bare.blobs.difference(_column(tx, "SELECT DISTINCT digest FROM content"))
             or self._orphans(tx, bare)
             or self._stray_ingests(tx, bare)
         )
 
-    def _sweep(self, tx: Tx, bare: _Bare) -> _Swept:
+    def _sweep(self, tx: Tx, bare: _Bare, grace_us: int) -> _Swept:
         began = time.monotonic()
-        swept = _Swept(find_garbage(tx, now_us()))
+        swept = _Swept(find_garbage(tx, now_us(), grace_us))
         self._delete_rows(tx, swept.garbage)
         if self._content is not None:
             kept = _column(tx, "SELECT DISTINCT digest FROM content")

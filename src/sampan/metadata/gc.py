@@ -19,6 +19,9 @@
             followed, though a snapshot's parents and an image's target are kept
     expire  containerd.io/gc.expire, RFC 3339, on leases and images; unreadable times never come
 
+A collection that nobody asked for also spares snapshots that are being worked on: active ones and
+views, made so lately that whoever made them may not have said yet what they are for.
+
 All edges stay within a namespace. What remains unmarked of content, snapshots, ingests, expired
 images and expired leases is garbage. Source: containerd docs/garbage-collection.md.
 """
@@ -99,14 +102,20 @@ class _Graph:
         return full | _walk(self.flat_roots, (self.structural,))
 
 
-def find_garbage(tx: Tx, now_us: int) -> Garbage:
-    """Mark from the roots and return what is not marked; reads only."""
+def find_garbage(tx: Tx, now_us: int, grace_us: int = 0) -> Garbage:
+    """Mark from the roots and return what is not marked; reads only.
+
+    Args:
+      tx: Where.
+      now_us: What time it is, in microseconds since the epoch.
+      grace_us: Snapshots that are not committed and not older than this are roots.
+    """
     graph, garbage = _Graph(), Garbage()
     image_rows = _images(tx, graph, now_us)
     _holders(tx, graph)
     garbage.leases = _leases(tx, graph, now_us)
     content_rows = _content(tx, graph)
-    snapshot_rows = _snapshots(tx, graph)
+    snapshot_rows = _snapshots(tx, graph, now_us - grace_us)
     ingest_rows = _ingests(tx, graph, now_us)
     graph.weigh(now_us)
     marked = graph.reached()
@@ -208,10 +217,12 @@ def _ingests(tx: Tx, graph: _Graph, now_us: int) -> list[tuple[str, str]]:
     return expired
 
 
-def _snapshots(tx: Tx, graph: _Graph) -> list[tuple[str, str, str, str]]:
+def _snapshots(tx: Tx, graph: _Graph, young_us: int) -> list[tuple[str, str, str, str]]:
     rows = []
-    for where, snapshotter, key, parent, backend, text in tx.execute(
-        "SELECT namespace, snapshotter, key, parent, backend, labels FROM snapshots"
+    for where, snapshotter, key, parent, backend, text, fresh in tx.execute(
+        "SELECT namespace, snapshotter, key, parent, backend, labels,"
+        " kind <> 'committed' AND created_us > ? FROM snapshots",
+        (young_us,),
     ):
         rows.append((where, snapshotter, key, backend))
         kind = f"snapshot/{snapshotter}"
@@ -223,7 +234,7 @@ def _snapshots(tx: Tx, graph: _Graph) -> list[tuple[str, str, str, str]]:
         used = used_at_us(found)
         if used is not None:
             graph.used_us[node] = used
-        if _ROOT in found:
+        if fresh or _ROOT in found:
             graph.roots.append(node)
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sampan.errors import AlreadyExists, InvalidArgument, NotFound
+from sampan.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from sampan.metadata import Lease, Resource, labels
 from sampan.metadata.core import Core, at, ensure_namespace, namespace, now_us, quoted
 from sampan.metadata.db import Tx
@@ -184,4 +184,4 @@ def _check(resource: Resource) -> None:
         if not snapshotter:
             raise InvalidArgument("lease resource of type snapshots needs its snapshotter's name")
     elif resource.type not in ("images", "ingests"):
-        raise InvalidArgument(f"lease resource type {quoted(resource.type)} is not supported")
+        raise Unimplemented(f"lease resource type {quoted(resource.type)} is not supported")

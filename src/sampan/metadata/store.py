@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sampan.concurrency import to_thread
 from sampan.errors import InvalidArgument
@@ -27,6 +27,9 @@ from sampan.storage.content import BareStore
 from sampan.storage.snapshots import Snapshotter
 
 __all__ = ["Metadata"]
+
+GRACE_S: Final = 10.0
+"""Between preparing a snapshot and saying which container it is for: clients without a lease."""
 
 
 class Metadata:
@@ -103,7 +106,7 @@ class Metadata:
 
     def scheduler(self, config: GcConfig | None = None) -> Scheduler:
         """Return the scheduler of collections; it counts from now on, and works while `run`."""
-        scheduler = Scheduler(self.collect, config)
+        scheduler = Scheduler(lambda: self._collector.collect(GRACE_S), config)
         self._core.on_change = scheduler.changed
         return scheduler
 

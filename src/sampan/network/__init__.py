@@ -1,21 +1,21 @@
 """The network of pods and containers: CNI, with the usual plugins built in.
 
-    networks = CniNetworks(CniConfig(root=..., state=...))   # engine: graph.one("io.sampan.network.v1")
-    path = await namespaces.create("pod1")                   # a pinned network namespace
+    networks = CniNetworks(CniConfig(root=...))      # engine: graph.one("io.sampan.network.v1")
+    path = await namespaces.create("pod1")           # a pinned network namespace
     result = await networks.set_up(Request(id="pod1", netns=path, ports=(PortMapping(...),)))
-    result.ips[0].address                                    # "10.88.0.7/16"
-    await networks.tear_down(Request(id="pod1", netns=path)) # also without netns, twice, or after a crash
+    result.ips[0].address                            # "10.88.0.7/16"
+    await networks.tear_down(Request(id="pod1"))     # also twice, or after a crash
     await namespaces.remove("pod1")
 
 Which networks? The first file of the CNI folder (/etc/cni/net.d), as Kubernetes has it; where that
 folder is empty, the bridge network `sampan`, which is made on first use. `Request.networks` names
-others: any list of the CNI folder, and those people made (`NetworkStore`). Files may come, change and
-go at any time: they are looked at on each use.
+others: any list of the CNI folder, and those people made (`NetworkStore`). Files may come, change
+and go at any time: they are looked at on each use.
 
-A network is a list of plugins, each called in turn with what the one before it answered. Types that we
-have built in run in this process, by netlink (`network.plugins`); all others, or all if
-`builtin = false`, are executables of the CNI folders (/opt/cni/bin, /usr/lib/cni). Both leave the same
-interfaces, rules and files behind, so that either can clean up after the other.
+A network is a list of plugins, each called in turn with what the one before it answered. Types that
+we have built in run in this process, by netlink (`network.plugins`); all others, or all if
+`builtin = false`, are executables of the CNI folders (/opt/cni/bin, /usr/lib/cni). Both leave the
+same interfaces, rules and files behind, so that either can clean up after the other.
 
 What lies on disk:
 
@@ -31,7 +31,7 @@ After SIGKILL at any point: what `attachments` names and nobody claims is torn d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sampan.network.errors import PluginError
     from sampan.network.namespaces import PinnedNamespaces
     from sampan.network.store import BridgeNetworks
+    from sampan.zygote import Zygote
 
 __all__ = [
     "NETWORKS",
@@ -233,7 +234,7 @@ class Networks(Protocol):
         ...
 
     async def tear_down(self, request: Request) -> None:
-        """Detach `request.id` from all it is attached to, as it was attached; nothing to do is fine.
+        """Detach `request.id` from all it is attached to, as it was attached; nothing is fine, too.
 
         Every plugin is called, even after one failed; what failed is remembered for the next try.
         """
@@ -292,6 +293,10 @@ class NetworkNamespaces(Protocol):
 
     async def list(self) -> Sequence[str]:
         """Return the keys of those that exist; rests of interrupted calls are swept away."""
+        ...
+
+    def use_zygote(self, zygote: Callable[[], Awaitable[Zygote]]) -> None:
+        """Say whom to ask for the child that `create(userns=...)` needs."""
         ...
 
     def path(self, key: str) -> str:
@@ -355,7 +360,11 @@ class NetworkStore(Protocol):
     async def list(self) -> Sequence[Network]: ...
 
     async def inspect(self, name: str) -> Network:
-        """Raises NotFound."""  # noqa: D401, D402
+        """Return one network.
+
+        Raises:
+          NotFound: there is none of that name.
+        """
         ...
 
     async def remove(self, name: str) -> None:

@@ -1,9 +1,10 @@
 """What is attached: libcni's cache for everyone's eyes, and our own record of what we began.
 
-    <cache>/results/<network>-<id>-<ifname>     {"kind": "cniCacheV1", containerId, config (base64),
-                                                 ifName, networkName, netns, cniArgs, capabilityArgs,
-                                                 result}: written after ADD, gone after DEL
-    <root>/attachments/<network>-<id>-<ifname>  the same without result, written before ADD
+    <cache>/results/<network>-<id>-<ifname>
+        {"kind": "cniCacheV1", containerId, config (base64), ifName, networkName, netns, cniArgs,
+        capabilityArgs, result}: written after ADD, gone after DEL
+    <root>/attachments/<network>-<id>-<ifname>
+        the same without result, written before ADD
 
 Only what stands in `attachments` is ours to collect: other tools (podman, containerd) share the
 cache and would not like their pods to be taken down.
@@ -76,7 +77,7 @@ class Entry:
         try:
             raw = json.loads(data)
             if raw["kind"] != _KIND:
-                raise ValueError(f"kind is {raw['kind']!r}")
+                raise DataLoss(f"record of a network attachment is of kind {raw['kind']!r}")
             return cls(
                 network=str(raw["networkName"]),
                 id=str(raw["containerId"]),

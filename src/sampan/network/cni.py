@@ -1,4 +1,4 @@
-"""Networks by CNI: which ones, in what order, undone when one fails, remembered before they begin."""
+"""Networks by CNI: which ones, in what order; remembered before ADD, undone when one fails."""
 
 from __future__ import annotations
 

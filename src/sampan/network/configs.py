@@ -5,9 +5,9 @@
       20-old.conf           a single plugin is a network of one; .json is the same
       pods/50-more.conf     plugins added to network `pods`, unless loadOnlyInlinedPlugins
 
-Nothing watches: a look at the folder costs some 20 microseconds, is made on each use, and so notices
-a folder that vanishes or returns like any other change. A broken file is skipped, with a warning
-once for each of its states, as CRI-O does; containerd would give up the whole folder.
+Nothing watches: a look at the folder costs some 20 microseconds, is made on each use, and so
+notices a folder that vanishes or returns like any other change. A broken file is skipped, with a
+warning once for each of its states, as CRI-O does; containerd would give up the whole folder.
 
 Source: CNI specification 1.1.0, section 1 "Network configuration format"; libcni's file names.
 """
@@ -151,7 +151,7 @@ class Folder:
         return self._networks
 
     def _look(self) -> _Seen:
-        """Return what tells one state of the folder, and of folders of its networks, from another."""
+        """Return what tells one state of the folder, and of folders in it, from another."""
         found = []
         for folder, names in self._folders():
             for name in names:

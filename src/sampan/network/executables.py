@@ -4,8 +4,8 @@
     CNI_CONTAINERID  CNI_NETNS  CNI_IFNAME  CNI_ARGS  CNI_PATH
     exit status      0, or an error as JSON {code, msg, details} on stdout
 
-A plugin gets these variables and PATH, nothing else of ours; fds 0 to 2; a session of its own. It is
-killed with its children when it takes too long or when the caller gives up.
+A plugin gets these variables and PATH, nothing else of ours; fds 0 to 2; a session of its own. It
+is killed with its children when it takes too long or when the caller gives up.
 
 Source: CNI specification 1.1.0, section 2 "Execution protocol".
 """

@@ -1,8 +1,9 @@
 """Work inside another network namespace, in a thread made for it alone.
 
-setns and unshare with CLONE_NEWNET concern the calling thread only. A thread that has been elsewhere
-never does other work: it is made for one call and ends with it, so no pool thread is ever left
-in the wrong place. What opens a socket in there may hand it out: a socket stays where it was born.
+setns and unshare with CLONE_NEWNET concern the calling thread only. A thread that has been
+elsewhere never does other work: it is made for one call and ends with it, so no pool thread is ever
+left in the wrong place. What opens a socket in there may hand it out: a socket stays where it was
+born.
 """
 
 from __future__ import annotations
@@ -68,7 +69,6 @@ def inside(netns: str | int, fn: Callable[[], T]) -> T:
     Raises:
       OSError: ENOENT, there is no such file; EINVAL, it is no network namespace.
     """
-
     return begin_inside(netns, fn)()
 
 

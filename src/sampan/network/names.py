@@ -94,14 +94,14 @@ class Names:
         files: dict[str, str] = {}
         for network in self._networks():
             members = self._read(network)
-            for id in ids & members.keys():
-                files[id] = str(members[id]["hosts"])
+            for one_id in ids & members.keys():
+                files[one_id] = str(members[one_id]["hosts"])
                 for one in members.values():
                     words = " ".join(one["names"])
-                    lines[id] += (f"{ip}\t{words}" for ip in one["ips"] if words)
-        for id, path in files.items():
+                    lines[one_id] += (f"{ip}\t{words}" for ip in one["ips"] if words)
+        for one_id, path in files.items():
             if path:
-                _write_part(path, list(dict.fromkeys(lines[id])))
+                _write_part(path, list(dict.fromkeys(lines[one_id])))
 
 
 def _write_part(path: str, lines: Sequence[str]) -> None:

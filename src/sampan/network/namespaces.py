@@ -52,6 +52,10 @@ class PinnedNamespaces:
         self._zygote = zygote
         self._pending: set[Future[None]] = set()
 
+    def use_zygote(self, zygote: Callable[[], Awaitable[Zygote]]) -> None:
+        """Say whom to ask for a child when a user namespace is to own a network namespace."""
+        self._zygote = zygote
+
     def path(self, key: str) -> str:
         """Return where `key` is, or would be."""
         if not _KEY.fullmatch(key):
@@ -198,7 +202,7 @@ class PinnedNamespaces:
                     break
             os.unlink(path)
 
-    def _list(self) -> list[str]:
+    def _list(self) -> Sequence[str]:
         self._sweep()
         with suppress(FileNotFoundError):
             return sorted(n for n in os.listdir(self._folder) if _KEY.fullmatch(n))

@@ -3,7 +3,8 @@
     0.1.0 0.2.0          ip4 ip6 dns
     0.3.0 0.3.1 0.4.0    interfaces, ips with `version`, routes, dns
     1.0.0                ips without `version`
-    1.1.0                mtu, socketPath, pciID of interfaces; mtu, advmss, priority, table, scope of routes
+    1.1.0                mtu, socketPath, pciID of interfaces;
+                         mtu, advmss, priority, table, scope of routes
 
 Source: CNI specification, section "Result types", and its versions since 0.1.0.
 """

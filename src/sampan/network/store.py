@@ -79,14 +79,14 @@ class BridgeNetworks:
     async def list(self) -> Sequence[Network]:
         """Return every network, the default one first."""
 
-        def all() -> Sequence[Network]:
+        def look() -> Sequence[Network]:
             with suppress(NotFound):
                 self._networks.select(())  # makes the default one on a fresh machine
             default = self._default()
             found = [self._shown(one, default) for one in self._networks.all()]
             return sorted(found, key=lambda one: (not one.default, one.name))
 
-        return await to_thread(all, limit=_FILES)
+        return await to_thread(look, limit=_FILES)
 
     async def inspect(self, name: str) -> Network:
         """Return one network.

@@ -56,17 +56,13 @@ def changing(folder: Path) -> Iterator[None]:
 
 def used(lists: Sequence[Mapping[str, Any]]) -> list[Subnet]:
     """Return the subnets of the host we are on, and those in configurations of networks."""
-    found: list[Subnet] = []
     with netlink.Route() as route:
-        for one in route.addresses():
-            found.append(ipaddress.ip_interface(f"{one.address}/{one.prefix}").network)
-        for entry in route.routes():
-            if entry.prefix:
-                found.append(
-                    ipaddress.ip_network(f"{entry.destination}/{entry.prefix}", strict=False)
-                )
-    for one in lists:
-        found += subnets_of(one)
+        addresses, routes = route.addresses(), route.routes()
+    names = [f"{one.address}/{one.prefix}" for one in addresses]
+    names += [f"{one.destination}/{one.prefix}" for one in routes if one.prefix]
+    found = [ipaddress.ip_network(one, strict=False) for one in names]
+    for raw in lists:
+        found += subnets_of(raw)
     return found
 
 
@@ -93,10 +89,7 @@ def free_subnet(taken: Sequence[Subnet], *, version: int, prefix: int, name: str
       ResourceExhausted: there is none.
     """
     for candidate in _candidates(version, prefix, name):
-        if not any(
-            candidate.version == one.version and candidate.overlaps(one)  # type: ignore[arg-type]
-            for one in taken
-        ):
+        if not any(candidate.version == one.version and candidate.overlaps(one) for one in taken):
             return candidate
     raise ResourceExhausted(f"no free IPv{version} subnet of /{prefix} for network {name}")
 

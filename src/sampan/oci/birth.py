@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 
 from sampan.linux import fds, process, scheduling
@@ -36,8 +37,8 @@ class Birth:
     """Everything about one birth, prepared. Fds in it are the caller's unless said otherwise."""
 
     __slots__ = (
-        "asks_hooks", "console_fd", "create_hooks", "debug_modules", "domainname", "fifo_fd",
-        "hook_state", "hostname", "joins", "keyring", "may_set_groups", "namespaces_have_user",
+        "asks_hooks", "cgroup_fds", "console_fd", "create_hooks", "debug_modules", "domainname",
+        "fifo_fd", "hook_state", "hostname", "joins", "keyring", "may_set_groups", "namespaces_have_user",
         "new_flags", "passed_fds", "process", "rootfs", "start_hooks", "started", "stdio",
         "sync_fd", "sysctls", "target_flags", "target_pidfd",
     )  # fmt: skip
@@ -64,6 +65,8 @@ class Birth:
         self.start_hooks: Sequence[Hook] = ()
         self.hook_state: dict[str, object] = {}
         """State for those; status and pid are filled in by the child."""
+        self.cgroup_fds: list[tuple[int, str]] = []
+        """Files to write `0` to, and their paths: `Manager.open_tasks`."""
         self.fifo_fd = -1
         self.sync_fd = -1
         self.console_fd = -1
@@ -76,6 +79,7 @@ class Birth:
     def other_fds(self) -> list[int]:
         """Return what the child keeps beside its stdio."""
         found = [fd for fd, _ in self.joins]
+        found += [fd for fd, _ in self.cgroup_fds]
         found += [self.sync_fd, self.fifo_fd, self.console_fd, self.target_pidfd]
         if self.rootfs is not None:
             found += self.rootfs.fds()
@@ -126,36 +130,23 @@ def bear(
     Args:
       birth: What the child does; its `sync_fd` is made here.
       namespaces: To make, and to join before the birth; its fds stay the caller's.
-      manager: The cgroup to be born in or put in.
-      on_born: Called with the pid once the child is in its cgroups, before it goes on.
+      manager: The cgroup to be born in, to join or to be put in.
+      on_born: Called with the pid before the child goes on; it is in its cgroups then, or will
+        be before anything else.
       hooks: Called with the pid when the child's mounts are there.
 
     Raises:
       StartFailed: a step of the child failed.
       OSError: no process could be made.
     """
-    ours, theirs = _socket.socketpair(
-        _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
-    )
-    birth.sync_fd = theirs.fileno()
-    # Without other hierarchies the unified one counts pids, and a process in between is one more
-    # than a limit may allow: then init joins after its birth.
-    direct = not namespaces.needs_detour or len(manager.paths) > 1
-    cgroup_fd = manager.clone_fd() if direct else None
+    quick = _may_join_by_itself(birth)
     try:
-        if namespaces.needs_detour:
-            born = _clone_by_detour(birth, namespaces, cgroup_fd, ours)
-        else:
-            born = _clone(birth, cgroup_fd)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-        if cgroup_fd is not None:
-            os.close(cgroup_fd)
+        born, ours, joined = _conceive(birth, namespaces, manager, quick=quick)
+    except _LimitReached:
+        # Of processes: there is room for init, but not for the one in between, too.
+        born, ours, joined = _conceive(birth, namespaces, manager, quick=False)
     try:
-        _set_up(birth, born, namespaces, manager)
+        _set_up(birth, born, namespaces, None if joined else manager)
         if on_born is not None:
             on_born(born.pid)
         ours.send(b"go")
@@ -166,6 +157,60 @@ def bear(
     finally:
         ours.close()
     return born
+
+
+class _LimitReached(Exception):
+    """The kernel has refused a process, perhaps for the limit of the cgroup that it was born in."""
+
+
+def _may_join_by_itself(birth: Birth) -> bool:
+    """Tell whether nothing depends on the moment in which the child joins its cgroups.
+
+    Its CPUs and its scheduler are set by us, and the first must come after the cpuset.
+    """
+    plan = birth.process
+    return not (plan.affinity_initial or plan.affinity_final or plan.scheduler is not None)
+
+
+def _conceive(
+    birth: Birth, namespaces: NamespacePlan, manager: Manager, *, quick: bool
+) -> tuple[Born, _socket.socket, bool]:
+    """Clone the child; return our end of its socket, and whether it joins its cgroups itself.
+
+    Without `quick` no process in between is ever in the container's limit on processes.
+
+    Raises:
+      _LimitReached: as it says; only with `quick`.
+      OSError: no process could be made.
+    """
+    ours, theirs = _socket.socketpair(
+        _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+    )
+    birth.sync_fd = theirs.fileno()
+    cgroup_fd = None
+    # Without other hierarchies the unified one counts pids.
+    if quick or not namespaces.needs_detour or len(manager.paths) > 1:
+        cgroup_fd = manager.clone_fd()
+    files = None
+    if quick and (cgroup_fd is not None or "unified" not in manager.paths):
+        files = manager.open_tasks()
+    birth.cgroup_fds = files or []
+    try:
+        if namespaces.needs_detour:
+            born = _clone_by_detour(birth, namespaces, cgroup_fd, ours, quick=quick)
+        else:
+            born = _clone(birth, cgroup_fd)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        if cgroup_fd is not None:
+            os.close(cgroup_fd)
+        for fd, _ in birth.cgroup_fds:
+            os.close(fd)
+        birth.cgroup_fds = []
+    return born, ours, files is not None
 
 
 def _flags(birth: Birth) -> int:
@@ -180,15 +225,27 @@ def _clone(birth: Birth, cgroup_fd: int | None) -> Born:
 
 
 def _clone_by_detour(
-    birth: Birth, namespaces: NamespacePlan, cgroup_fd: int | None, ours: _socket.socket
+    birth: Birth,
+    namespaces: NamespacePlan,
+    cgroup_fd: int | None,
+    ours: _socket.socket,
+    *,
+    quick: bool,
 ) -> Born:
     """Have init born by a process in between, which ends; init is our child all the same."""
-    pid, pidfd = process.clone3(0, cgroup_fd=cgroup_fd)
+    try:
+        pid, pidfd = process.clone3(0, cgroup_fd=cgroup_fd)
+    except BlockingIOError as err:
+        if quick:
+            raise _LimitReached from err
+        raise
     if pid == 0:
         detour.run(birth, namespaces, _flags(birth))
     try:
         data, received = fds.recv_fds(ours, _MAX_MESSAGE, 1)
         message = loads(data) if data else {}
+        if quick and message.get("errno") == errno.EAGAIN:
+            raise _LimitReached
         if "error" in message:
             raise StartFailed(message["error"], message["code"])
         if not received:
@@ -203,14 +260,18 @@ def _clone_by_detour(
     return Born(process.pidfd_pid(received[0]), received[0])
 
 
-def _set_up(birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager) -> None:
+def _set_up(
+    birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager | None
+) -> None:
+    """Do to the child what it cannot; without `manager` it joins its cgroups itself."""
     if namespaces.new & ns.CLONE_NEWUSER:
         ns.write_id_map(born.pid, "uid", namespaces.uid_map)
         ns.write_id_map(born.pid, "gid", namespaces.gid_map)
     plan = birth.process
     if plan.affinity_initial is not None:
         _set_affinity(born.pid, plan.affinity_initial, "initial")
-    manager.add(born.pid)
+    if manager is not None:
+        manager.add(born.pid)
     if plan.affinity_final is not None:
         _set_affinity(born.pid, plan.affinity_final, "final")
     if plan.scheduler is not None:

@@ -114,13 +114,14 @@ class Bundle:
         name = f"{self.path}".encode()
         return self._sockets / hashlib.sha256(name).hexdigest()[:40]
 
-    def create(self, spec: bytes, lock: Lock, files: dict[str, bytes]) -> None:
+    def create(self, spec: bytes, lock: Lock, files: dict[str, bytes], gid: int = 0) -> None:
         """Make the folder, complete and locked by `lock`, with modes whatever the umask.
 
         Args:
           spec: config.json.
           lock: Taken here; released by the caller when the task is made or undone.
           files: More of them, by name.
+          gid: Group that may pass through to the rootfs: that of a user namespace's root.
 
         Raises:
           AlreadyExists: there is one.
@@ -137,6 +138,9 @@ class Bundle:
             os.mkdir(made, 0o700)
             lock.take(made)
             os.mkdir(made / "rootfs", 0o711)
+            if gid:
+                os.chown(made, -1, gid)
+                os.chmod(made, 0o710)
             for name, data in {"config.json": spec, **files}.items():
                 _write(made / name, data)
             os.rename(made, self.path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -149,13 +150,14 @@ class LocalTasks:
     async def _make_bundle(
         self, bundle: Bundle, spec: bytes, lock: Lock, files: dict[str, bytes]
     ) -> None:
+        gid = _root_group(spec)
         try:
-            await to_thread(bundle.create, spec, lock, files)
+            await to_thread(bundle.create, spec, lock, files, gid)
         except AlreadyExists:
             # What nobody can use any more does not block its name.
             if not await self._reclaim(bundle):
                 raise
-            await to_thread(bundle.create, spec, lock, files)
+            await to_thread(bundle.create, spec, lock, files, gid)
 
     async def _reclaim(self, bundle: Bundle) -> bool:
         """Remove a task that was buried, or whose deletion or creation was cut short."""
@@ -481,6 +483,17 @@ class LocalTasks:
     def _publish(self, topic: str, name: str, bundle: Bundle, **fields: object) -> None:
         event = Event(f"containerd.events.{name}", {"container_id": bundle.id, **fields})
         self._events.publish(f"/tasks/{topic}", event, namespace=bundle.namespace)
+
+
+def _root_group(spec: bytes) -> int:
+    """Return the host's id of group 0 in the user namespace that a config.json asks for, or 0."""
+    if b'"gidMappings"' not in spec:
+        return 0
+    try:
+        maps = json.loads(spec)["linux"]["gidMappings"]
+        return next((int(one["hostID"]) for one in maps if one["containerID"] == 0), 0)
+    except (ValueError, KeyError, TypeError):
+        return 0  # the runtime says what is wrong with it
 
 
 def _mount(one: Mount) -> types.Mount:

@@ -302,9 +302,7 @@ class Sandbox:
             stdio = Stdio(stdout=uri, stderr=uri)
         owner = -1 if self.detach else os.pidfd_open(os.getpid())
         try:
-            pid = await start_task(
-                self.client.raw, container, self._mounts, stdio, owner_fd=owner
-            )
+            pid = await start_task(self.client.raw, container, self._mounts, stdio, owner_fd=owner)
         finally:
             if owner >= 0:
                 os.close(owner)
@@ -324,9 +322,7 @@ class Sandbox:
             waiter.cancel()
             await asyncio.wait((waiter,))
 
-    def derive(
-        self, other: Sandbox, root: Callable[[str], Awaitable[Root]], name: str
-    ) -> None:
+    def derive(self, other: Sandbox, root: Callable[[str], Awaitable[Root]], name: str) -> None:
         """Be as another one is, upon a root of one's own; for `fork`, before the start."""
         from dataclasses import replace
 
@@ -461,9 +457,7 @@ class Sandbox:
           FailedPrecondition: there is no such program, or the sandbox has ended.
         """
         gathered = Gathered(output_limit)
-        process = Process(
-            self, args, env=env, cwd=cwd, user=user, stdin=input is not None
-        )
+        process = Process(self, args, env=env, cwd=cwd, user=user, stdin=input is not None)
         try:
             async with asyncio.timeout(timeout):
                 await self._launch(process)
@@ -514,7 +508,13 @@ class Sandbox:
         return process
 
     async def process_spec(
-        self, args: tuple[str, ...], *, env: Mapping[str, str] | None, cwd: str, user: str, tty: bool
+        self,
+        args: tuple[str, ...],
+        *,
+        env: Mapping[str, str] | None,
+        cwd: str,
+        user: str,
+        tty: bool,
     ) -> dict[str, Any]:
         """Return the process of an exec, for `Process`."""
         if self._template is None:
@@ -628,9 +628,7 @@ class Sandbox:
         """Remove a file, or a folder with all that is in it; what is not there is fine."""
         await self._files.remove(path)
 
-    async def upload(
-        self, source: str | os.PathLike[str], target: str, *, user: str = ""
-    ) -> None:
+    async def upload(self, source: str | os.PathLike[str], target: str, *, user: str = "") -> None:
         """Copy a file or a folder of this host, with all that is in it, to `target`.
 
         Args:

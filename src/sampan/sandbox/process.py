@@ -179,6 +179,7 @@ class Process:
         if self._wants_stdin:
             self._stdin = fifos.writer(self._end_stdin)
 
+    @scoped
     async def _end_stdin(self) -> None:
         with suppress(NotFound, FailedPrecondition):
             await self._raw.tasks.close_stdin(self._box.id, self.id)

@@ -34,7 +34,7 @@ class Config:
         connection_fd: int = -1,
         owner_fd: int = -1,
         log_fd: int = -1,
-        rest_s: float = 0.01,
+        rest_s: float = 2.0,
     ) -> None:
         self.id = id
         self.namespace = namespace

@@ -144,9 +144,7 @@ class _Cloner:
         if status.st_nlink > 1 and not whiteouts.is_whiteout(status):
             known = self._links.get((status.st_dev, status.st_ino))
             if known is not None:
-                os.link(
-                    known[1], name, src_dir_fd=known[0], dst_dir_fd=new, follow_symlinks=False
-                )
+                os.link(known[1], name, src_dir_fd=known[0], dst_dir_fd=new, follow_symlinks=False)
                 return
             self._links[status.st_dev, status.st_ino] = (os.dup(new), name)
         if kind == stat.S_IFREG:
@@ -191,9 +189,7 @@ def changes(old: list[JsonMount], new: list[JsonMount]) -> Iterator[tuple[str, s
     for after in map(layers_of, new):
         one = before.get(after.target)
         with contextlib.ExitStack() as stack:
-            opened = [
-                _opened(layers.folders if layers else [], stack) for layers in (one, after)
-            ]
+            opened = [_opened(layers.folders if layers else [], stack) for layers in (one, after)]
             yield from _compared(after.target.rstrip("/"), opened[0], opened[1], 0)
 
 

@@ -89,8 +89,14 @@ class Daemon:
 
     @property
     def pid(self) -> int:
+        """Return the pid of the daemon, which must run."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it, and return when it serves."""

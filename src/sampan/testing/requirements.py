@@ -110,6 +110,8 @@ def _cgroup(name: str) -> bool:
     unified_side = (_UNIFIED[1] / "cgroup.controllers").exists()
     if name in {"v1", "v2", "hybrid"}:
         return {"v1": not unified_root, "v2": unified_root, "hybrid": unified_side}[name]
+    if unified_root and name in {"devices", "freezer"}:
+        return os.access(_UNIFIED[0], os.W_OK)  # no controllers there, but always at hand
     for top in _UNIFIED:
         listed = top / "cgroup.controllers"
         if listed.exists() and name in listed.read_text().split():

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 from sampan.testing import Bundle, Runtime, requires
+from sampan.testing.requirements import missing
 
 pytestmark = requires("root", "busybox")
 
@@ -31,13 +32,17 @@ def test_pidfd_socket(runtime: Runtime, bundle: Bundle, short_path: Path) -> Non
 
 
 def test_exec_in_a_cgroup_below(runtime: Runtime, bundle: Bundle) -> None:
+    if missing("cgroup:v2"):
+        top, where, line = Path("/sys/fs/cgroup/pids"), "pids:below", "pids:/{}/below"
+    else:
+        # With a cgroup namespace the host's cgroups are no longer shown from their root.
+        top, where, line = Path("/sys/fs/cgroup"), "below", "0::/below"
+        bundle.linux["namespaces"].append({"type": "cgroup"})
     name = runtime.create(bundle, "sleep", "100")
     runtime.start(name)
-    below = Path(f"/sys/fs/cgroup/pids/{name}/below")
-    below.mkdir()
-    flags = ("--cgroup", "pids:below")
-    result = runtime.exec(name, "cat", "/proc/self/cgroup", flags=flags)
-    assert any(line.endswith(f"pids:/{name}/below") for line in result.stdout.splitlines())
+    (top / name / "below").mkdir()
+    result = runtime.exec(name, "cat", "/proc/self/cgroup", flags=("--cgroup", where))
+    assert any(got.endswith(line.format(name)) for got in result.stdout.splitlines())
     assert runtime.exec(name, "true", flags=("--cgroup", "../..")).returncode == 255
     if runtime.ours:
         assert runtime.exec(name, "true", flags=("--cgroup", "nowhere")).returncode == 255

@@ -23,7 +23,7 @@ from sampan.testing.daemons import masked
 pytestmark = requires("root", "ctr", "containerd", "runc", "busybox")
 
 IMAGE = "example.com/box:1"
-SHELL = "/bin/busybox sh -c"
+_IMAGES = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 
 
 def both(pair: Any) -> tuple[Any, Any]:
@@ -32,7 +32,7 @@ def both(pair: Any) -> tuple[Any, Any]:
 
 def run(daemon: Any, *words: str, detach: bool = True, flags: tuple[str, ...] = ()) -> str:
     """Run a container in a cgroup of its own; return its id, or what it said."""
-    box = unique_name("t")
+    name = unique_name("t")
     mode = ("-d",) if detach else ("--rm",)
     said = daemon.ok("run", *mode, "--cgroup", f"/{name}", *flags, IMAGE, name, *words)
     return name if detach else str(said)
@@ -214,14 +214,15 @@ def test_metrics_have_the_same_keys(pair: Any) -> None:
             table = daemon.ok("task", "metrics", box)
             assert box in table
             assert "memory.usage_in_bytes" in table
-    assert keys[0]["memory"] == keys[1]["memory"]
-    assert keys[0].keys() == keys[1].keys()
+    assert keys[0] == keys[1]
 
 
 def _shape(value: Any) -> Any:
+    """Return the names of a message's messages; figures that are 0 are not shown at all."""
     if isinstance(value, dict):
-        return {key: _shape(one) for key, one in sorted(value.items())}
-    return [_shape(one) for one in value[:1]] if isinstance(value, list) else "N"
+        found = {key: _shape(one) for key, one in sorted(value.items())}
+        return {key: one for key, one in found.items() if one is not None}
+    return [] if isinstance(value, list) else None
 
 
 def test_attach_gets_output_and_code(pair: Any) -> None:
@@ -259,18 +260,17 @@ def test_events_come_in_the_same_order(pair: Any) -> None:
             box = unique_name("e")
             daemon.ok("run", "--cgroup", f"/{box}", IMAGE, box, "/bin/busybox", "true")
             daemon.ok("container", "rm", box)
-            daemon.ok("namespace", "create", "end")
+            daemon.ok("namespace", "create", "the-end")
             found = []
             assert events.stdout is not None
             for line in events.stdout:
-                topic = next(word for word in line.split() if word.startswith("/"))
-                if topic == "/namespaces/create":
+                if "the-end" in line:
                     break
                 if box in line:
-                    found.append(topic)
+                    found.append(next(word for word in line.split() if word.startswith("/")))
             events.send_signal(signal.SIGTERM)
             events.wait(20)
-        daemon.ok("namespace", "rm", "end")
+        daemon.ok("namespace", "rm", "the-end")
         topics.append(found)
     assert topics[0] == topics[1]
     assert "/tasks/exit" in topics[0]
@@ -351,42 +351,39 @@ def test_oci_spec_needs_no_daemon(pair: Any) -> None:
     assert json.loads(pair.ours.ok("oci", "spec"))["ociVersion"]
 
 
-def test_checkpoint_and_restore_of_files(pair: Any) -> None:
+def test_checkpoint_of_files(pair: Any) -> None:
     """The container's record, image and changed files travel in one image; no process does."""
+    kinds = []
     for daemon in both(pair):
-        name, again = unique_name("k"), unique_name("k")
+        name = f"example.com/{unique_name('k')}:1"
         with running(daemon) as box:
             daemon.ok("task", "exec", "--exec-id", "w", box, "/bin/busybox", "touch", "/changed")
-            daemon.ok("container", "checkpoint", "--image", "--rw", box, f"example.com/{name}:1")
-        assert f"example.com/{name}:1" in daemon.ok("image", "ls", "-q")
-        daemon.ok("container", "restore", "--rw", again, f"example.com/{name}:1")
-        said = daemon.ok("task", "exec", "--exec-id", "r", again, "/bin/busybox", "ls", "/changed")
-        assert said == "/changed\n"
-        daemon.ok("task", "rm", "-f", again)
-        daemon.ok("container", "rm", again)
-        daemon.ok("image", "rm", "--sync", f"example.com/{name}:1")
+            daemon.ok("container", "checkpoint", "--image", "--rw", box, name)
+        index = json.loads(daemon.ok("content", "get", _digest_of(daemon, name)))
+        kinds.append([one["mediaType"] for one in index["manifests"]])
+        refused = daemon.ctr("container", "restore", "--rw", unique_name("k"), name)
+        assert (refused.returncode, refused.stderr) == (1, "ctr: media type not found\n")
+        daemon.ok("image", "rm", "--sync", name)
+    assert kinds[0] == kinds[1]
 
 
 @requires("criu")
 def test_checkpoint_of_a_process(pair: Any) -> None:
-    """What CRIU can do on this kernel, it does for both; what it cannot, both say in its words."""
-    codes = []
+    """What CRIU can do on this kernel becomes blobs and runs again; what it cannot, is said."""
     for daemon in both(pair):
-        name = f"example.com/{unique_name('p')}:1"
+        name, again = f"example.com/{unique_name('p')}:1", unique_name("p")
         with running(daemon) as box:
-            done = daemon.ctr("container", "checkpoint", "--task", box, name)
-            codes.append(done.returncode)
+            done = daemon.ctr("container", "checkpoint", "--image", "--rw", "--task", box, name)
             if done.returncode:
-                assert "criu" in done.stderr.lower()
-                assert (
-                    daemon.ok("task", "exec", "--exec-id", "e", box, "/bin/busybox", "true") == ""
-                )
+                assert "criu" in done.stderr.lower() or "checkpoint" in done.stderr
+                daemon.ok("task", "exec", "--exec-id", "e", box, "/bin/busybox", "true")
                 continue
         index = json.loads(daemon.ok("content", "get", _digest_of(daemon, name)))
-        kinds = [one["mediaType"] for one in index["manifests"]]
-        assert "application/vnd.containerd.container.criu.checkpoint.criu.tar" in kinds
+        assert _IMAGES in [one["mediaType"] for one in index["manifests"]]
+        daemon.ok("container", "restore", "--rw", "--live", again, name)
+        daemon.ok("task", "rm", "-f", again)
+        daemon.ok("container", "rm", again)
         daemon.ok("image", "rm", "--sync", name)
-    assert codes[0] == codes[1]
 
 
 def _digest_of(daemon: Any, name: str) -> str:

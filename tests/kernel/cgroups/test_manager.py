@@ -99,8 +99,9 @@ def test_memory_limits_move_both_ways(manager: Manager) -> None:
     for limit in (64 << 20, 256 << 20, 32 << 20):
         manager.apply(Resources(memory=Memory(limit=limit)))
         assert manager.stats()["memory"]["limit"] == limit
-    with pytest.raises(InvalidArgument, match="swappiness 101"):
-        manager.apply(Resources(memory=Memory(swappiness=101)))
+    if "memory" in manager.paths:  # v2 has no swappiness of a cgroup
+        with pytest.raises(InvalidArgument, match="swappiness 101"):
+            manager.apply(Resources(memory=Memory(swappiness=101)))
 
 
 @requires("cgroup:devices")
@@ -153,8 +154,9 @@ def test_quota_and_period_under_a_limited_parent(manager: Manager) -> None:
     child.apply(Resources(cpu=CPU(quota=50000, period=100000)))
     # Halving the period alone would pass the parent's share: the quota must be able to go first.
     child.apply(Resources(cpu=CPU(quota=20000, period=50000)))
-    with pytest.raises(InvalidArgument, match="cpu"):
-        child.apply(Resources(cpu=CPU(quota=100000, period=50000)))
+    if "cpu" in manager.paths:  # v2 lets a child ask for more than it will get
+        with pytest.raises(InvalidArgument, match="cpu"):
+            child.apply(Resources(cpu=CPU(quota=100000, period=50000)))
     child.delete()
 
 

@@ -36,7 +36,7 @@ label = st.one_of(
     st.tuples(st.builds("bref.{}{}".format, kind, suffix), name),
     st.tuples(st.sampled_from(["cond.snapshot.o", "cond.snapshot.n.v1/y"]), condition),
 )
-mark = st.one_of(
+mark: st.SearchStrategy[dict[str, str]] = st.one_of(
     st.just({}),
     st.just({"root": "x"}),
     st.sampled_from([{"expire": OLD}, {"expire": FUTURE}, {"expire": "never"}]),
@@ -95,17 +95,8 @@ def write(db: sqlite3.Connection, where: str, world: World) -> None:
     for snapshotter in ("o", "n.v1"):
         for key, (parent, found) in world[f"snapshot/{snapshotter}"].items():
             columns = "snapshotter, key, parent, backend, kind, labels, created_us, updated_us"
-            row = (
-                snapshotter,
-                key,
-                parent,
-                f"{where}{key}",
-                "committed",
-                encoded.dump(found),
-                1,
-                1,
-            )
-            put("snapshots", columns, *row)
+            backend, text = f"{where}{key}", encoded.dump(found)
+            put("snapshots", columns, snapshotter, key, parent, backend, "committed", text, 1, 1)
     for key, (expected, alive) in world["ingest"].items():
         put("ingests", "ref, expected, expire_us", key, expected, NOW_US + (1 if alive else -1))
     for key, (held, found) in world["lease"].items():
@@ -118,7 +109,8 @@ def labels_in(world: World, kind_: str, key: str) -> dict[str, str]:
     found = world.get(kind_, {}).get(key)
     if found is None or kind_ == "ingest":
         return {}
-    return found if kind_ == "content" else found[1]
+    result: dict[str, str] = found if kind_ == "content" else found[1]
+    return result
 
 
 def points(text: str, value: str, prefix: str) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from sampan.metadata import Container, Image, Lease, Metadata, Opaque, Resource,
 from sampan.model.descriptor import Descriptor
 from sampan.model.digest import Digest, of_bytes
 
-EXAMPLES = 3000 if os.environ.get("SAMPAN_SOAK") else 250
+EXAMPLES = 3000 if os.environ.get("SAMPAN_SOAK") else 100
 SPACES = ("one", "two")
 NAMES = tuple("abc")
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,8 +140,12 @@ async def test_each_that_fails_has_an_error_of_its_own(db: Database) -> None:
 
 async def test_order_of_arrival_is_kept(db: Database) -> None:
     seen: list[int] = []
+
+    def note(number: int, tx: sqlite3.Connection) -> None:
+        seen.append(number)
+
     async with asyncio.TaskGroup() as group:
         for number in range(200):
             call = db.view if number % 3 else db.update
-            group.create_task(call(lambda tx, number=number: seen.append(number)))
+            group.create_task(call(partial(note, number)))
     assert seen == list(range(200))

@@ -133,6 +133,10 @@ class SystemdManager(Manager):
         """Return no folder while the holder counts against a limit on pids."""
         return None if self._holder >= 0 else super().clone_fd()
 
+    def open_tasks(self) -> list[tuple[int, str]] | None:
+        """Return nothing while there is a holder to be released by `add`."""
+        return None if self._holder >= 0 else super().open_tasks()
+
     def add(self, pid: int, *, skip_unified: bool = False) -> None:
         super().add(pid, skip_unified=skip_unified)
         self._release()

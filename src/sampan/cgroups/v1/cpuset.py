@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+from sampan.cgroups.alike import apply_cpuset, no_stats
 from sampan.cgroups.files import Cgroup
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from sampan.model.runtime.resources import Resources
 
 __all__ = ["CONTROLLER", "apply", "inherit", "stats"]
 
 CONTROLLER = "cpuset"
 
 
-def apply(cgroup: Cgroup, resources: Resources) -> None:
-    """Set cpus and mems."""
-    cpu = resources.cpu
-    if cpu is None:
-        return
-    if cpu.cpus:
-        cgroup.write("cpuset.cpus", cpu.cpus)
-    if cpu.mems:
-        cgroup.write("cpuset.mems", cpu.mems)
+apply = apply_cpuset
+stats = no_stats
 
 
 def inherit(cgroup: Cgroup, root: str) -> None:
@@ -33,8 +23,3 @@ def inherit(cgroup: Cgroup, root: str) -> None:
     inherit(parent, root)
     for name in missing:
         cgroup.write(name, parent.read(name))
-
-
-def stats(cgroup: Cgroup) -> dict[str, dict[str, int]]:
-    """Return nothing: it counts nothing."""
-    return {}

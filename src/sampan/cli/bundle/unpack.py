@@ -11,8 +11,13 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pull", default="missing", choices=("always", "missing", "never"))
-    parser.add_argument("--platform", default="", metavar="OS/ARCH")
+    parser.add_argument(
+        "--pull",
+        default="missing",
+        choices=("always", "missing", "never"),
+        help="when to ask the registry",
+    )
+    parser.add_argument("--platform", default="", metavar="OS/ARCH", help="which image of an index")
     parser.add_argument("image")
     parser.add_argument("folder", type=Path, help="is made; config.json and rootfs go there")
 

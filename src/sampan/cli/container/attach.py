@@ -15,7 +15,10 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-stdin", action="store_true")
+    parser.add_argument("--no-stdin", action="store_true", help="leave our stdin out")
+    parser.add_argument(
+        "--sig-proxy", default="true", choices=("true", "false"), help="pass signals"
+    )
     parser.add_argument("container")
 
 
@@ -31,7 +34,12 @@ async def run(app: App, args: argparse.Namespace) -> int:
             stdin = bool(stdio.stdin) and not args.no_stdin
             streams = Streams(folder.path / "io", stdin=stdin, terminal=stdio.terminal)
             session = Session(
-                client, container.id, streams, log=folder.log, terminal=stdio.terminal
+                client,
+                container.id,
+                streams,
+                log=folder.log,
+                terminal=stdio.terminal,
+                proxy=args.sig_proxy == "true",
             )
             session.connect()
             ended = await session.finish()

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from sampan.cli import terminal
 from sampan.cli.app import App, Quit
+from sampan.cli.container.flags.process import environment
 from sampan.cli.container.session import Session
 from sampan.cli.exit import of_start
 from sampan.cli.streams import Streams
 from sampan.client.containers import Folder, find, view
+from sampan.client.spec.capabilities import known
 from sampan.client.spec.users import resolve
 from sampan.concurrency import shielded
 from sampan.errors import FailedPrecondition, InvalidArgument, SampanError
+from sampan.model.runtime.defaults import capability_sets
 from sampan.model.runtime.process import Box
 from sampan.model.runtime.spec import parse_spec
 from sampan.runtime import Stdio
@@ -27,12 +30,16 @@ POSITIONAL = 1
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", "--interactive", action="store_true")
-    parser.add_argument("-t", "--tty", action="store_true")
-    parser.add_argument("-d", "--detach", action="store_true")
-    parser.add_argument("-e", "--env", action="append", default=[])
-    parser.add_argument("-w", "--workdir", default="")
-    parser.add_argument("-u", "--user", default="")
+    parser.add_argument("-i", "--interactive", action="store_true", help="pass our stdin on")
+    parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait")
+    parser.add_argument(
+        "-e", "--env", action="append", default=[], help="set a variable; a bare name takes ours"
+    )
+    parser.add_argument("-w", "--workdir", default="", help="working folder inside")
+    parser.add_argument("-u", "--user", default="", help="who runs it, by name or number")
+    parser.add_argument("--env-file", action="append", default=[], metavar="FILE", help="variables")
+    parser.add_argument("--privileged", action="store_true", help="with every capability")
     parser.add_argument("container")
     parser.add_argument("args", nargs=argparse.REMAINDER)
 
@@ -97,18 +104,15 @@ def _process(args: argparse.Namespace, spec: bytes, pid: int) -> bytes:
     values = dict(pair.partition("=")[::2] for pair in process.env)
     if args.tty:
         values.setdefault("TERM", "xterm")
-    for pair in args.env:
-        name, equals, value = pair.partition("=")
-        if equals:
-            values[name] = value
-        elif name in os.environ:
-            values[name] = os.environ[name]
+    values |= dict(pair.partition("=")[::2] for pair in environment(args.env, args.env_file))
+    rights = capability_sets(known()) if args.privileged else process.capabilities
     new = process.replace(
         args=tuple(args.args),
         terminal=args.tty,
         console_size=_size() if args.tty else None,
         cwd=args.workdir or process.cwd,
         user=user,
+        capabilities=rights,
         env=tuple(f"{name}={value}" for name, value in values.items()),
     )
     return json.dumps(new.to_json()).encode()

@@ -22,8 +22,12 @@ __all__ = ["configure", "image_of", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--type", default="", choices=("", "container", "image"))
-    parser.add_argument("-f", "--format", default="", metavar="TEMPLATE")
+    parser.add_argument(
+        "--type", default="", choices=("", "container", "image"), help="look for one kind alone"
+    )
+    parser.add_argument(
+        "-f", "--format", default="", metavar="TEMPLATE", help="json, or a template"
+    )
     parser.add_argument("-s", "--size", action="store_true", help="how much it has written, too")
     parser.add_argument("names", nargs="+")
 

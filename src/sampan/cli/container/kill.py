@@ -18,7 +18,7 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-s", "--signal", default="SIGKILL")
+    parser.add_argument("-s", "--signal", default="SIGKILL", help="signal to send")
     parser.add_argument("containers", nargs="+")
 
 

@@ -25,20 +25,30 @@ __all__ = ["Follower", "configure", "follow", "run", "watching"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--follow", action="store_true")
-    parser.add_argument("-n", "--tail", default="all", metavar="LINES")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as it writes")
+    parser.add_argument("-n", "--tail", default="all", metavar="LINES", help="only the last lines")
     parser.add_argument("--since", default="", metavar="TIME", help="RFC 3339, or 10m, 2h")
-    parser.add_argument("-t", "--timestamps", action="store_true")
+    parser.add_argument(
+        "-t", "--timestamps", action="store_true", help="when each line was written"
+    )
+    parser.add_argument("--until", default="", metavar="TIME", help="RFC 3339, or 10m, 2h")
+    parser.add_argument("--details", action="store_true", help="the labels of the container, too")
     parser.add_argument("container")
 
 
 async def run(app: App, args: argparse.Namespace) -> int:
     if args.tail != "all" and not (args.tail.isascii() and args.tail.isdigit()):
         raise InvalidArgument(f"--tail {args.tail!r} is neither a number nor all")
-    since = _since(args.since) if args.since else ""
+    since = _moment("--since", args.since)
+    until = _moment("--until", args.until)
     async with app.client() as client:
         container = await find(client, args.container)
-        follower = Follower(Folder(client, container.id).log, args.timestamps, since)
+        prefix = ""
+        if args.details:
+            own = {k: v for k, v in container.labels.items() if not k.startswith("sampan/")}
+            prefix = ",".join(f"{key}={value}" for key, value in own.items())
+        log = Folder(client, container.id).log
+        follower = Follower(log, args.timestamps, since, until=until, prefix=prefix)
         follower.show(follower.old(None if args.tail == "all" else int(args.tail)))
         if args.follow:
             await follow(client, container, follower)
@@ -73,10 +83,20 @@ async def _watch(follower: Follower) -> None:
 class Follower:
     """Reads a log file and its rotated predecessors."""
 
-    def __init__(self, path: Path, timestamps: bool = False, since: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        timestamps: bool = False,
+        since: str = "",
+        *,
+        until: str = "",
+        prefix: str = "",
+    ) -> None:
         self._path = path
         self._timestamps = timestamps
         self._since = since
+        self._until = until
+        self._prefix = f"{prefix} " if prefix else ""
         self._fd = -1
         self._rest = b""
 
@@ -124,16 +144,20 @@ class Follower:
                 text, stream, when = entry["log"], entry["stream"], entry["time"]
             except (ValueError, KeyError, TypeError):
                 continue  # torn by a crash, or not ours
-            if self._since and when < self._since:
+            if when < self._since or (self._until and when > self._until):
                 continue
             target = (sys.stderr if stream == "stderr" else sys.stdout).buffer
-            shown = f"{when} {text}" if self._timestamps else text
+            shown = f"{self._prefix}{text}"
+            shown = f"{when} {shown}" if self._timestamps else shown
             target.write(shown.encode(errors="surrogateescape"))
         sys.stdout.buffer.flush()
         sys.stderr.buffer.flush()
 
 
-def _since(text: str) -> str:
+def _moment(flag: str, text: str) -> str:
+    """Return a moment as log files write it; empty stays empty."""
+    if not text:
+        return ""
     from datetime import UTC, datetime, timedelta
 
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:])
@@ -143,6 +167,6 @@ def _since(text: str) -> str:
         try:
             then = datetime.fromisoformat(text)
         except ValueError as err:
-            raise InvalidArgument(f"--since {text!r} is neither RFC 3339 nor like 10m") from err
+            raise InvalidArgument(f"{flag} {text!r} is neither RFC 3339 nor like 10m") from err
         then = (then if then.tzinfo else then.replace(tzinfo=UTC)).astimezone(UTC)
     return then.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--last", type=int, default=0, metavar="N", help="the newest N")
     parser.add_argument("-l", "--latest", action="store_true", help="the newest")
     parser.add_argument("-s", "--size", action="store_true", help="how much each has written")
-    parser.add_argument("--no-trunc", action="store_true")
+    parser.add_argument("--no-trunc", action="store_true", help="whole ids and commands")
     listing.add(parser, *_FILTERS)
 
 

@@ -17,7 +17,16 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-t", "--time", type=float, default=10, metavar="SECONDS")
+    parser.add_argument("-s", "--signal", default="", help="signal to send first")
+    parser.add_argument(
+        "-t",
+        "--time",
+        "--timeout",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="how long before SIGKILL",
+    )
     parser.add_argument("containers", nargs="+")
 
 
@@ -25,7 +34,7 @@ async def run(app: App, args: argparse.Namespace) -> int:
     async with app.client(warm=True) as client:
 
         async def again(one: Container) -> None:
-            await stop(client, one, args.time)
+            await stop(client, one, args.time, args.signal)
             await start(client, one)
 
         return await each(client, args.containers, again)

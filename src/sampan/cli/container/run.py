@@ -38,7 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, default=None, metavar="DIR", help="run an OCI bundle, not an image"
     )
-    parser.add_argument("--sig-proxy", default="true", choices=("true", "false"))
+    parser.add_argument(
+        "--sig-proxy", default="true", choices=("true", "false"), help="pass our signals on"
+    )
 
 
 async def run(app: App, args: argparse.Namespace) -> int:
@@ -125,7 +127,7 @@ async def detached(client: Client, container: Container, mounts: list[Mount]) ->
     from sampan.client.creation import start_task
     from sampan.runtime import Stdio
 
-    uri = _log_uri(Folder(client, container.id))
+    uri = _log_uri(Folder(client, container.id), container)
     tty = container.labels.get("sampan/tty") == "true"
     stdio = Stdio(stdout=uri, stderr="" if tty else uri, terminal=tty)
     try:
@@ -157,8 +159,13 @@ async def attached(
     folder = Folder(client, container.id)
     # With --rm nothing shall stay, so output comes by fifo, byte for byte. Else the shim logs it
     # and we follow the log: killed, we lose none of it, and `logs` and `attach` work from anywhere.
-    follower = None if remove or terminal else Follower(folder.log)
-    log_uri = "" if follower is None else f"{_log_uri(folder)}&max-size=0"
+    log_uri = _log_uri(folder, container)
+    unlogged = remove or not log_uri
+    follower = None if unlogged or terminal else Follower(folder.log)
+    if follower is None:
+        log_uri = ""
+    elif "&max-size=" not in log_uri:
+        log_uri += "&max-size=0"
     streams = Streams(folder.path / "io", stdin=stdin, terminal=terminal, log_uri=log_uri)
     streams.make()
     if follower is not None:
@@ -171,7 +178,7 @@ async def attached(
             client,
             container.id,
             streams,
-            log=None if follower is not None or remove else folder.log,
+            log=None if follower is not None or unlogged else folder.log,
             proxy=proxy,
             terminal=terminal,
         )
@@ -206,8 +213,16 @@ async def attached(
     return ended.status
 
 
-def _log_uri(folder: Folder) -> str:
-    return f"sampan-log://{quote(str(folder.log))}?format=json-file"
+def _log_uri(folder: Folder, container: Container) -> str:
+    """Return where the shim writes output; empty is nowhere."""
+    labels = container.labels
+    if labels.get("sampan/log-driver") == "none":
+        return ""
+    uri = f"sampan-log://{quote(str(folder.log))}?format=json-file"
+    for name in ("max-size", "max-file"):
+        value = labels.get(f"sampan/log-{name}", "")
+        uri += f"&{'max-files' if name == 'max-file' else name}={value}" if value else ""
+    return uri
 
 
 async def _discard(client: Client, container: Container) -> None:

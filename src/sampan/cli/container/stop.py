@@ -12,8 +12,16 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-t", "--time", "--timeout", type=float, default=10, metavar="SECONDS")
-    parser.add_argument("-s", "--signal", default="")
+    parser.add_argument(
+        "-t",
+        "--time",
+        "--timeout",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="how long before SIGKILL",
+    )
+    parser.add_argument("-s", "--signal", default="", help="signal to send")
     parser.add_argument("containers", nargs="+")
 
 

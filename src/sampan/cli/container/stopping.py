@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["settle", "stop"]
 
+_DEFAULT_S = 10
 
-async def stop(client: Client, container: Container, timeout_s: float, word: str = "") -> None:
-    """End the container's task within `timeout_s` and a moment; one that does not run is fine."""
+
+async def stop(
+    client: Client, container: Container, timeout_s: float | None = None, word: str = ""
+) -> None:
+    """End the container's task within `timeout_s` and a moment; one that does not run is fine.
+
+    None is what the container was made with, or ten seconds; less than 0 is no limit.
+    """
+    if timeout_s is None:
+        timeout_s = float(container.labels.get("sampan/stop-timeout") or _DEFAULT_S)
     seen = await view(client, container)
     if seen.state == "paused":
         await client.tasks.resume(container.id)

@@ -28,7 +28,12 @@ _RESOURCES = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_updatable(parser)
-    parser.add_argument("--restart", default="", metavar="no|always|on-failure[:N]|unless-stopped")
+    parser.add_argument(
+        "--restart",
+        default="",
+        metavar="no|always|on-failure[:N]|unless-stopped",
+        help="when sampand starts it again",
+    )
     parser.add_argument("containers", nargs="+")
 
 

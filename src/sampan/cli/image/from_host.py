@@ -17,10 +17,26 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cmd", default="", help="command, split as a shell would")
     parser.add_argument("--entrypoint", default="", help="entrypoint, split as a shell would")
-    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("-w", "--workdir", default="", metavar="DIR")
-    parser.add_argument("-u", "--user", default="", metavar="USER[:GROUP]")
-    parser.add_argument("-l", "--label", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a variable; a bare name takes ours",
+    )
+    parser.add_argument("-w", "--workdir", default="", metavar="DIR", help="working folder inside")
+    parser.add_argument(
+        "-u", "--user", default="", metavar="USER[:GROUP]", help="who runs it, by name or number"
+    )
+    parser.add_argument(
+        "-l",
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a label of the container",
+    )
     parser.add_argument("--layers", type=int, default=1, metavar="N", help="divide into so many")
     parser.add_argument("--compression", choices=("gzip", "zstd", "none"), default="gzip")
     parser.add_argument("--ca-certificates", action="store_true", help="add the host's CA bundle")

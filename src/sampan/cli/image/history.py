@@ -17,8 +17,14 @@ _CREATED_BY_MAX = 45
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add(parser)
-    parser.add_argument("--no-trunc", action="store_true")
-    parser.add_argument("-H", "--human", default="true", choices=("true", "false"))
+    parser.add_argument("--no-trunc", action="store_true", help="whole ids and commands")
+    parser.add_argument(
+        "-H",
+        "--human",
+        default="true",
+        choices=("true", "false"),
+        help="sizes and times for people",
+    )
     parser.add_argument("image")
 
 

@@ -16,11 +16,19 @@ _SHORT = 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="accepted: all are shown")
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
     parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
     parser.add_argument("--digests", action="store_true", help="show digests")
     parser.add_argument("--format", default="", metavar="TEMPLATE", help="json, or a Go template")
-    parser.add_argument("-f", "--filter", action="append", default=[], metavar="reference=PATTERN")
+    parser.add_argument(
+        "-f",
+        "--filter",
+        action="append",
+        default=[],
+        metavar="reference=PATTERN",
+        help="only what matches",
+    )
     parser.add_argument("reference", nargs="?", default="", help="only names that match")
 
 

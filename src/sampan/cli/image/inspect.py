@@ -13,7 +13,9 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--format", default="", metavar="TEMPLATE")
+    parser.add_argument(
+        "-f", "--format", default="", metavar="TEMPLATE", help="json, or a template"
+    )
     parser.add_argument("images", nargs="+")
 
 

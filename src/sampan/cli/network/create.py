@@ -11,14 +11,28 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--driver", default="bridge", metavar="bridge")
-    parser.add_argument("--subnet", action="append", default=[], metavar="CIDR")
-    parser.add_argument("--gateway", action="append", default=[], metavar="ADDRESS")
-    parser.add_argument("--ip-range", default="", metavar="CIDR")
-    parser.add_argument("--ipv6", action="store_true")
+    parser.add_argument("-d", "--driver", default="bridge", metavar="bridge", help="kind")
+    parser.add_argument(
+        "--subnet", action="append", default=[], metavar="CIDR", help="addresses of the network"
+    )
+    parser.add_argument(
+        "--gateway",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address of the host on it",
+    )
+    parser.add_argument(
+        "--ip-range", default="", metavar="CIDR", help="where addresses of containers come from"
+    )
+    parser.add_argument("--ipv6", action="store_true", help="IPv6, too")
     parser.add_argument("--internal", action="store_true", help="no way out to the world")
-    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("-o", "--opt", action="append", default=[], metavar="mtu=1400")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the container"
+    )
+    parser.add_argument(
+        "-o", "--opt", action="append", default=[], metavar="mtu=1400", help="option of the driver"
+    )
     parser.add_argument("name")
 
 

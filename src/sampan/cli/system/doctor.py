@@ -15,7 +15,7 @@ _COLOURS = {"ok": "32", "limited": "33", "missing": "31"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", default="", choices=("", "json"))
+    parser.add_argument("--format", default="", choices=("", "json"), help="json, or a template")
 
 
 def main(app: App, args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ __all__ = ["configure", "main"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--filter", action="append", default=[])
+    parser.add_argument("-f", "--filter", action="append", default=[], help="only what matches")
 
 
 def main(app: App, args: argparse.Namespace) -> int:

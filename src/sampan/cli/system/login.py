@@ -13,7 +13,7 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-u", "--username", default="")
+    parser.add_argument("-u", "--username", default="", help="who you are to the registry")
     parser.add_argument("-p", "--password", default="", help="seen by every user of this host")
     parser.add_argument("--password-stdin", action="store_true", help="read it from stdin")
     parser.add_argument("registry", nargs="?", default="docker.io")

@@ -12,6 +12,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="do not ask")
+    parser.add_argument("--volumes", action="store_true", help="anonymous volumes, too")
     parser.add_argument("-a", "--all", action="store_true", help="images without container, too")
 
 
@@ -42,6 +43,11 @@ async def run(app: App, args: argparse.Namespace) -> int:
                 if image.name not in used:
                     await client.images.delete(image.name)
                     print(f"removed image {image.name}")
+        if args.volumes:
+            from sampan.client.volumes import Volumes
+
+            for name in await Volumes(client).prune():
+                print(f"removed volume {name}")
         print(f"collected {await client.collect_garbage()} objects")
     if problems:
         raise Quit(1, "; ".join(problems))

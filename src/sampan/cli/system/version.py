@@ -13,7 +13,9 @@ __all__ = ["configure", "main"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-f", "--format", default="", metavar="TEMPLATE")
+    parser.add_argument(
+        "-f", "--format", default="", metavar="TEMPLATE", help="json, or a template"
+    )
 
 
 def main(app: App, args: argparse.Namespace) -> int:

@@ -11,8 +11,10 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--driver", default="local", metavar="local")
-    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("-d", "--driver", default="local", metavar="local", help="kind")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="a label of the container"
+    )
     parser.add_argument("name", nargs="?", default="", help="an invented one if missing")
 
 

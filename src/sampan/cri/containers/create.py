@@ -69,18 +69,33 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
     cri.container_names.reserve(name, id)
     try:
         image = await cri.images.get(config.image.image)
-        try:
-            container = await _build(cri, pod, config, id, image)
-            await cri.engine.metadata.containers.create(container.row())
-        except BaseException:
-            await shielded(_UNDO_S, _undo(cri, id))
-            raise
+        while True:
+            try:
+                container = await _build(cri, pod, config, id, image)
+                await cri.engine.metadata.containers.create(container.row())
+                # Until here the snapshot was nobody's, and a collection may have taken it. A look
+                # costs less than a lease's two transactions.
+                if await _has_root(cri, container):
+                    break
+                await cri.engine.metadata.containers.delete(id)
+            except BaseException:
+                await shielded(_UNDO_S, _undo(cri, id))
+                raise
     except BaseException:
         cri.container_names.release(name, id)
         raise
     cri.containers[id] = container
     await cri.events.container(pb.CONTAINER_CREATED_EVENT, container)
     return id
+
+
+async def _has_root(cri: Cri, container: Container) -> bool:
+    try:
+        await cri.engine.metadata.snapshotter(container.snapshotter).stat(container.id)
+    except NotFound:
+        log.info("a collection took the root of a container: made again: %s", container.id)
+        return False
+    return True
 
 
 async def _build(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["drop_views", "of_config", "of_images", "unmount"]
 
 _DETACH: Final = 2 | 8
+_ROOTED: Final = {"containerd.io/gc.root": "image-volume"}
+"""Nothing refers to a view: it is kept until its container is removed."""
 _FAILED: Final = "ImageVolumeMountFailed"
 """Kubelet shows this word as the reason, and looks for it."""
 
@@ -55,10 +57,10 @@ async def of_images(
             raise FailedPrecondition(f"{_FAILED}: image {one.image.image!r} is not here")
         key = f"{id}-image-{place}"
         try:
-            mounts = await snapshots.view(key, image.chain)
+            mounts = await snapshots.view(key, image.chain, labels=_ROOTED)
         except NotFound:
             await unpack(cri, image.content.manifest)
-            mounts = await snapshots.view(key, image.chain)
+            mounts = await snapshots.view(key, image.chain, labels=_ROOTED)
         keys.append(key)
         target = cri.container_folder(id) / "images" / str(place)
         await to_thread(_mount, mounts, one.image_sub_path, target)

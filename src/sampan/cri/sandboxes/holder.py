@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.sandboxes.files import hostname_of
-from sampan.cri.sandboxes.namespaces import id_maps
+from sampan.cri.sandboxes.namespaces import id_maps, is_network
 from sampan.cri.spec.oom import oom_score
 from sampan.errors import Unimplemented
 from sampan.model.mounts import Mount as RootMount
@@ -171,6 +171,12 @@ def _spec(cri: Cri, pod: Pod) -> Spec:
             gid_mappings=tuple(IDMapping(container_id=a, host_id=b, size=c) for a, b, c in gids),
             cgroups_path=cri.cgroup_of(pod, pod.id),
             namespaces=tuple(spaces),
+            sysctl={
+                name: value
+                for name, value in pod.config.linux.sysctls.items()
+                if not is_network(name)
+            }
+            or None,
             masked_paths=("/proc/kcore", "/proc/keys"),
         ),
     )

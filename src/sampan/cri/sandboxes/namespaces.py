@@ -97,7 +97,10 @@ async def pin(cri: Cri, pod: Pod) -> None:
         pod.netns = await cri.netns.create(pod.id, userns=user)
     sysctls, optional = _sysctls(cri, pod)
     kinds = []
-    if not pod.holder:
+    if pod.holder:
+        # Those of the ipc namespace are the holder's to set, in its own.
+        sysctls = {name: value for name, value in sysctls.items() if is_network(name)}
+    else:
         kinds = [*(["ipc"] if pod.namespaces.ipc != pb.NODE else [])]
         kinds += [] if pod.host_network else ["uts"]
     await _work(
@@ -138,13 +141,18 @@ _IPC_SYSCTLS: Final = (
 )  # fmt: skip
 
 
+def is_network(name: str) -> bool:
+    """Tell whether a sysctl belongs to the network namespace."""
+    return name.startswith(("net.", "net/"))
+
+
 def _check_sysctl(name: str, pod: Pod) -> None:
     """Refuse what would change the node."""
     dotted = name.replace("/", ".") if "/" in name and "." not in name else name
     if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
         if pod.namespaces.ipc == pb.NODE:
             raise InvalidArgument(f"sysctl {name} needs an ipc namespace of the pod's own")
-    elif dotted.startswith("net."):
+    elif is_network(name):
         if pod.host_network:
             raise InvalidArgument(f"sysctl {name} needs a network namespace of the pod's own")
     else:

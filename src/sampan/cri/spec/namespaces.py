@@ -29,12 +29,9 @@ def namespaces_of(cri: Cri, pod: Pod, options: pb.NamespaceOption) -> tuple[Name
     if options.network != pb.NODE and not pod.host_network:
         found.append(Namespace(type="network", path=pod.netns))
         found.append(Namespace(type="uts", path=f"{held}/uts" if held else str(folder / "uts")))
-    if options.ipc != pb.NODE:
-        if pod.namespaces.ipc == pb.NODE:
-            found.append(Namespace(type="ipc"))
-        else:
-            path = f"{held}/ipc" if held else str(folder / "ipc")
-            found.append(Namespace(type="ipc", path=path))
+    if options.ipc != pb.NODE and pod.namespaces.ipc != pb.NODE:
+        path = f"{held}/ipc" if held else str(folder / "ipc")
+        found.append(Namespace(type="ipc", path=path))
     found += _pid(cri, pod, options)
     if pod.user_namespace:
         found.append(Namespace(type="user", path=str(folder / "user")))

@@ -1,8 +1,8 @@
-"""Addresses in use on this host, in the files of host-local: one folder for each network.
+r"""Addresses in use on this host, in the files of host-local: one folder for each network.
 
     <dataDir>/<network>/
       lock                     flock, held by whoever reads and then writes
-      10.88.0.7                "<container id>\\r\\n<ifname>": in use
+      10.88.0.7                "<container id>\r\n<ifname>": in use
       last_reserved_ip.<set>   where the search for the next one goes on
 
 A file appears complete, by link(2), so that a kill never leaves an address that nobody owns; what
@@ -93,9 +93,9 @@ class Store:
     def owners(self) -> dict[str, tuple[str, str]]:
         """Return id and ifname by address; ifname is empty where none was written."""
         return {
-            name: (id, ifname)
+            name: (owner, ifname)
             for name, content in self._contents()
-            for id, _, ifname in [content.partition("\r\n")]
+            for owner, _, ifname in [content.partition("\r\n")]
         }
 
     def reserve(self, address: Address, id: str, ifname: str, set_number: int) -> bool:

@@ -325,9 +325,8 @@ def _serve_gateway(
 
 
 def _delete_link(ifname: str) -> None:
-    with netlink.Route() as route:
-        with suppress(OSError):
-            route.execute([netlink.delete_link(route.link(ifname).index)])
+    with netlink.Route() as route, suppress(OSError):
+        route.execute([netlink.delete_link(route.link(ifname).index)])
 
 
 def _expect(route: netlink.Route, name: str, kind: str) -> None:

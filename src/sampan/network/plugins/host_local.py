@@ -35,7 +35,7 @@ def add(call: Call) -> Mapping[str, Any]:
                 one, address = _take(store, call, number, ranges, wish, owned)
                 ips.append(Ip(f"{address}/{one.subnet.prefixlen}", str(one.gateway)))
             if wishes:
-                raise PluginError(
+                raise PluginError(  # noqa: TRY301
                     INTERNAL,
                     f"requested addresses are in no range: {', '.join(map(str, wishes))}",
                 )
@@ -71,10 +71,10 @@ def collect(call: Call) -> None:
     """Give back the addresses of all interfaces that are not valid any more."""
     valid = call.conf.get("cni.dev/valid-attachments") or ()
     keep = {(str(one["containerID"]), str(one["ifname"])) for one in valid}
-    ids = {id for id, _ in keep}
+    ids = {owner for owner, _ in keep}
     with _store(call) as store:
-        for address, (id, ifname) in store.owners().items():
-            if (id, ifname) not in keep and not (ifname == "" and id in ids):
+        for address, (owner, ifname) in store.owners().items():
+            if (owner, ifname) not in keep and not (ifname == "" and owner in ids):
                 store.forget(address)
 
 
@@ -86,15 +86,16 @@ def _take(
     wish: Address | None,
     owned: list[Address],
 ) -> tuple[Range, Address]:
-    id, ifname = call.container_id, call.ifname
+    owner, ifname = call.container_id, call.ifname
     text = ",".join(map(str, ranges))
     for address in owned:
         if any(address in one for one in ranges):
             raise PluginError(
-                INTERNAL, f"{address} has been allocated to {id}: no second one of range {number}"
+                INTERNAL,
+                f"{address} has been allocated to {owner}: no second one of range {number}",
             )
     if wish is None:
-        taken = store.take_next(ranges, id, ifname, number)
+        taken = store.take_next(ranges, owner, ifname, number)
         if taken is None:
             raise PluginError(
                 INTERNAL,
@@ -105,7 +106,7 @@ def _take(
     one = next(one for one in ranges if wish in one)
     if wish == one.gateway:
         raise PluginError(INTERNAL, f"requested address {wish} is the gateway of {one.subnet}")
-    if not store.reserve(wish, id, ifname, number):
+    if not store.reserve(wish, owner, ifname, number):
         raise PluginError(INTERNAL, f"requested address {wish} of range set {text} is in use")
     return one, wish
 

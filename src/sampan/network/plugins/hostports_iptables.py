@@ -1,17 +1,17 @@
 """Mapped ports as rules of iptables, as the original portmap writes them.
 
-    nat PREROUTING, OUTPUT   -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
-        CNI-HOSTPORT-DNAT    -p tcp -m multiport --dports 8080,8443 -j CNI-DN-<hash>
-        CNI-DN-<hash>        -s <subnet>, -s 127.0.0.1: -j CNI-HOSTPORT-SETMARK
-                             -p tcp --dport 8080 -j DNAT --to-destination <ip>:80
-    nat POSTROUTING          -j CNI-HOSTPORT-MASQ: what is marked is masqueraded
+nat PREROUTING, OUTPUT   -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+    CNI-HOSTPORT-DNAT    -p tcp -m multiport --dports 8080,8443 -j CNI-DN-<hash>
+    CNI-DN-<hash>        -s <subnet>, -s 127.0.0.1: -j CNI-HOSTPORT-SETMARK
+                         -p tcp --dport 8080 -j DNAT --to-destination <ip>:80
+nat POSTROUTING          -j CNI-HOSTPORT-MASQ: what is marked is masqueraded
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 from sampan.network.plugins import iptables as ipt
@@ -80,7 +80,7 @@ def _marking(tables: ipt.Tables, plan: Plan, present: Collection[str]) -> list[b
 
 
 def _entries(tables: ipt.Tables, plan: Plan, chain: str) -> list[bytes]:
-    changes = []
+    changes: list[bytes] = []
     said = f'dnat name: "{plan.network}" id: "{plan.id}"'
     for protocol in ipt.PROTOCOLS:
         ports = list(
@@ -101,42 +101,23 @@ def _entries(tables: ipt.Tables, plan: Plan, chain: str) -> list[bytes]:
     return changes
 
 
-def _port(
-    tables: ipt.Tables, plan: Plan, chain: str, one: Mapped, address: str
-) -> list[bytes]:
+def _port(tables: ipt.Tables, plan: Plan, chain: str, one: Mapped, address: str) -> list[bytes]:
     """Return the rules of one port: who must be masqueraded, and where it leads."""
     interface = ipaddress.ip_interface(address)
-    changes = []
     sources = [str(interface.network)]
     if interface.version == 4:
         sources.append("127.0.0.1/32")
     host = list(ipt.destination(one.host_ip)) if one.host_ip else []
+
+    def rule(*parts: Iterable[bytes]) -> bytes:
+        port = ipt.dport(one.host_port)
+        head, end = parts[:-1], parts[-1]
+        proto = ipt.protocol(one.protocol)
+        return tables.add("nat", chain, proto, *head, host, port, end, proto=one.protocol)
+
     mark = plan.external_mark_chain or _SETMARK
-    for source in sources if plan.snat else ():
-        changes.append(
-            tables.add(
-                "nat",
-                chain,
-                ipt.protocol(one.protocol),
-                ipt.source(source),
-                host,
-                ipt.dport(one.host_port),
-                ipt.jump(mark),
-                proto=one.protocol,
-            )
-        )
-    changes.append(
-        tables.add(
-            "nat",
-            chain,
-            ipt.protocol(one.protocol),
-            host,
-            ipt.dport(one.host_port),
-            ipt.dnat(str(interface.ip), one.container_port),
-            proto=one.protocol,
-        )
-    )
-    return changes
+    marks = [rule(ipt.source(net), ipt.jump(mark)) for net in sources] if plan.snat else []
+    return [*marks, rule(ipt.dnat(str(interface.ip), one.container_port))]
 
 
 def remove(network: str, id: str) -> None:
@@ -164,7 +145,7 @@ def present(version: int, plan: Plan) -> bool:
 def collect(network: str, valid: Collection[str]) -> None:
     """Unmap the ports of all containers of a network but the valid ones."""
     head = f'dnat name: "{network}" id: "'.encode()
-    keep = {chain_name(network, id) for id in valid}
+    keep = {chain_name(network, one) for one in valid}
     for version in (4, 6):
         with ipt.Tables(version) as tables:
             rules = tables.rules("nat", _DNAT)

@@ -1,10 +1,10 @@
 """Mapped ports as rules of nf_tables, as portmap of containernetworking-plugins 1.6 writes them.
 
-    table ip cni_hostport (and ip6)
-      prerouting   → hostip_hostports, hostports
-      output       → hostip_hostports; to local addresses: hostports
-      masquerading   what a container sends to itself by way of the host
-    a rule's comment is the id of its container
+table ip cni_hostport (and ip6)
+  prerouting   → hostip_hostports, hostports
+  output       → hostip_hostports; to local addresses: hostports
+  masquerading   what a container sends to itself by way of the host
+a rule's comment is the id of its container
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Rules in the shape of iptables: the same tables, chains, matches and comments, without running it.
+"""Rules in the shape of iptables: the same tables, chains, matches, comments; nothing is run.
 
 iptables-nft keeps its rules in nf_tables; what is written here is what it would write, so that
-`iptables-save` shows the same lines, and `iptables -D` of the original plugins finds them. Where the
-host's iptables is the legacy one, or there is none, plugins keep tables of their own
-(`nftables.py`).
+`iptables-save` shows the same lines, and `iptables -D` of the original plugins finds them. Where
+the host's iptables is the legacy one, or there is none, plugins keep tables of their own
+(`ruleset.py`).
 
     with Tables(6) as ip6:
-        ip6.change(lambda: [*ip6.base("nat", "POSTROUTING"), ...])     # atomic, tried again on races
+        ip6.change(lambda: [*ip6.base("nat", "POSTROUTING"), ...])     # atomic, again after races
 
 Source: iptables-nft 1.8.9 as seen by `nft --debug=netlink list ruleset`; linux/netfilter/xt_*.h.
 """
@@ -23,11 +23,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from sampan.linux import nftables as nft
+from sampan.linux.nlsocket import attributes
 from sampan.network.calls import SEARCH_PATH
 from sampan.network.plugins.ruleset import atomically, close_later
 
 __all__ = [
     "Tables",
+    "address_of",
     "addrtype_local",
     "comment",
     "conntrack_established",
@@ -35,6 +37,7 @@ __all__ = [
     "dnat",
     "dport",
     "dports",
+    "interface",
     "iptables_is_nft",
     "jump",
     "mark_is",
@@ -45,6 +48,7 @@ __all__ = [
 ]
 
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+_NETWORK_HEADER: Final = struct.pack(">I", 1)
 _BASE: Final = {
     ("nat", "PREROUTING"): (0, -100),
     ("nat", "INPUT"): (1, 100),
@@ -185,6 +189,28 @@ def _address(net: str, negate: bool, offsets: tuple[int, int]) -> Iterator[nft.E
         yield nft.payload("network", offset, len(raw))
         yield nft.bitwise(parsed.netmask.packed)
         yield nft.compare(raw, negate=negate)
+
+
+def interface(way: str, name: str, *, negate: bool = False) -> Iterator[nft.Expression]:
+    """Yield `-i name` or `-o name`; `way` is `in` or `out`."""
+    yield nft.meta("iifname" if way == "in" else "oifname")
+    yield nft.compare(name.encode() + b"\0", negate=negate)
+
+
+def address_of(rule: nft.Rule) -> bytes:
+    """Return the whole address that a rule compares source or destination with; empty for none."""
+    loaded = False
+    for kind, data in rule.expressions():
+        if kind == "payload":
+            loaded = (data.get(2), data.get(4)) in (
+                (_NETWORK_HEADER, struct.pack(">I", 4)),
+                (_NETWORK_HEADER, struct.pack(">I", 16)),
+            )
+        elif kind == "cmp" and loaded:
+            return attributes(data.get(3, b"")).get(1, b"")
+        elif kind != "bitwise":
+            loaded = False
+    return b""
 
 
 def protocol(name: str) -> Iterator[nft.Expression]:

@@ -5,8 +5,8 @@
     nftables   inet cni_plugins_masquerade   postrouting → masq_checks: one rule for each address,
                its comment beginning with a hash of network, interface and container
 
-Both are the shapes of the originals (containernetworking-plugins 1.1 and 1.7). Taking down looks for
-both, by name alone, so that it works when the container's addresses are no longer known.
+Both are the shapes of the originals (containernetworking-plugins 1.1 and 1.7). Taking down looks
+for both, by name alone, so that it works when the container's addresses are no longer known.
 """
 
 from __future__ import annotations
@@ -146,13 +146,13 @@ def collect(network: str, valid: Collection[tuple[str, str]]) -> None:
 
     Chains of iptables bear no readable owner but in comments, which are looked at.
     """
-    keep = {_instance(network, ifname, id) for id, ifname in valid}
+    keep = {_instance(network, ifname, owner) for owner, ifname in valid}
     prefix = _hash(network) + "-"
     with Ruleset(nft.INET, _TABLE) as rules:
         stale = [r for r in rules.commented(_CHECKS, prefix) if rules.comment(r)[:33] not in keep]
         if stale:
             rules.change(lambda: [nft.delete_rule(nft.INET, one) for one in stale])
-    chains = {chain_name(network, id) for id, _ in valid}
+    chains = {chain_name(network, owner) for owner, _ in valid}
     head = f'name: "{network}" id: "'.encode()
     for version in (4, 6):
         with ipt.Tables(version) as tables:

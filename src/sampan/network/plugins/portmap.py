@@ -95,7 +95,9 @@ def check(call: Call) -> None:
                 else hostports_iptables.present(version, plan)
             )
             if not present:
-                raise PluginError(INTERNAL, f"port mappings of {plan.id} are missing (IPv{version})")
+                raise PluginError(
+                    INTERNAL, f"port mappings of {plan.id} are missing (IPv{version})"
+                )
 
 
 def collect(call: Call) -> None:

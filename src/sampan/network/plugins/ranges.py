@@ -35,6 +35,10 @@ class Range:
             self.end
         )
 
+    def overlaps(self, other: Range) -> bool:
+        """Return whether an address is in both."""
+        return self.start in other or other.start in self
+
     def __str__(self) -> str:
         return f"{self.start}-{self.end}"
 
@@ -87,7 +91,7 @@ def range_sets(ipam: Mapping[str, Any], extra: Sequence[Any] = ()) -> tuple[Rang
             raise _wrong(f"range set {number} is empty, or mixes IPv4 and IPv6")
         for one in ranges:
             for other_number, other in taken:
-                if one.start in other or other.start in one:
+                if one.overlaps(other):
                     raise _wrong(f"range {one} of set {number} overlaps {other} of {other_number}")
             taken.append((number, one))
     return sets
@@ -95,26 +99,21 @@ def range_sets(ipam: Mapping[str, Any], extra: Sequence[Any] = ()) -> tuple[Rang
 
 def candidates(ranges: RangeSet, last: Address | None) -> Iterator[tuple[Range, Address]]:
     """Yield each address of a set once, beginning after `last`, without gateways."""
-    position = 0
-    first: Address | None = None
-    if last is not None:
-        for number, one in enumerate(ranges):
-            if last in one:
-                position = number
-                first = last + 1 if last < one.end else None
-                if first is None:
-                    position = (number + 1) % len(ranges)
-                break
-    begin = first if first is not None else ranges[position].start
-    for turn in range(len(ranges) + 1):
-        one = ranges[(position + turn) % len(ranges)]
-        start = begin if turn == 0 else one.start
-        end = one.end
-        if turn == len(ranges):
-            if begin == one.start:
-                return
-            end = begin - 1
-        for number in range(int(start), int(end) + 1):
+    spans = [(one, int(one.start), int(one.end)) for one in ranges]
+    position, begin = 0, spans[0][1]
+    for number, (one, _, end) in enumerate(spans):
+        if last is not None and last in one:
+            position, begin = number, int(last) + 1
+            if begin > end:
+                position = (number + 1) % len(spans)
+                begin = spans[position][1]
+            break
+    # Once around: the first span from `begin`, the others whole, what is left of the first.
+    around = [*spans[position:], *spans[: position + 1]]
+    for turn, (one, start, end) in enumerate(around):
+        low = begin if turn == 0 else start
+        high = begin - 1 if turn == len(spans) else end
+        for number in range(low, high + 1):
             address = type(one.start)(number)
             if address != one.gateway:
                 yield one, address

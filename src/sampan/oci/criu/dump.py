@@ -153,6 +153,7 @@ def _describe(opts: msg.Opts, container: Container, image: str) -> None:
             opts.external.append(f"{kind}[{inode}]:{key}")
     root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        opts.ext_mnt = external_mounts(spec, root, container.cgroup, container.bundle)
+        found = external_mounts(spec, root, container.cgroup, container.bundle)
+        opts.ext_mnt = [msg.ExtMount(key=each.place, val=each.name) for each in found]
     finally:
         os.close(root)

@@ -9,7 +9,6 @@ from sampan.errors import InvalidArgument
 from sampan.linux import mounts as mnt
 from sampan.linux import paths
 from sampan.model.runtime.document import dumps, loads
-from sampan.oci.criu import messages as msg
 from sampan.oci.rootfs.options import parse_options
 
 TYPE_CHECKING = False
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from sampan.model.runtime.spec import Spec
 
 __all__ = [
-    "EXTERNAL_NAMESPACES", "external_mounts", "prepare_mount_points", "read_descriptors",
+    "EXTERNAL_NAMESPACES",
+    "ExternalMount", "external_mounts", "prepare_mount_points", "read_descriptors",
     "read_external_files", "write_descriptors",
 ]  # fmt: skip
 
@@ -75,8 +75,22 @@ def read_external_files(folder: str) -> dict[int, str]:
     return {int(k): str(v) for k, v in files.items() if k in ("0", "1", "2")}
 
 
-def external_mounts(spec: Spec, root: int, manager: Manager, bundle: str) -> list[msg.ExtMount]:
-    """Return the mounts that come from the host: where they are, and where they come from.
+class ExternalMount:
+    """A mount that comes from the host."""
+
+    __slots__ = ("name", "place", "source")
+
+    def __init__(self, place: str, source: str, name: str = "") -> None:
+        self.place = place
+        """Where it is in the container, links followed."""
+        self.name = name or place
+        """What the image calls it; runc's names, so that either may restore the other's."""
+        self.source = source
+        """Path on the host."""
+
+
+def external_mounts(spec: Spec, root: int, manager: Manager, bundle: str) -> list[ExternalMount]:
+    """Return the mounts that come from the host.
 
     Args:
       spec: config.json.
@@ -89,10 +103,10 @@ def external_mounts(spec: Spec, root: int, manager: Manager, bundle: str) -> lis
         destination = "/" + mount.destination.lstrip("/")
         if mount.type == "bind" or parse_options(mount.options).is_bind:
             source = os.path.join(bundle, mount.source)
-            found.append(msg.ExtMount(key=_resolve(root, destination), val=source))
+            found.append(ExternalMount(_resolve(root, destination), source))
         elif mount.type in ("cgroup", "cgroup2"):
             at = _resolve(root, destination)
-            found += [msg.ExtMount(key=at + k, val=v) for k, v in _cgroup_mounts(manager)]
+            found += [ExternalMount(at + below, path) for below, path in _cgroup_mounts(manager)]
     linux = spec.linux
     for path in linux.masked_paths if linux is not None else ():
         try:
@@ -100,7 +114,7 @@ def external_mounts(spec: Spec, root: int, manager: Manager, bundle: str) -> lis
         except OSError:
             continue
         if not stat.S_ISDIR(os.fstat(point).st_mode):
-            found.append(msg.ExtMount(key=path, val="/dev/null"))
+            found.append(ExternalMount(path, "/dev/null", "/dev/null"))
         os.close(point)
     return found
 

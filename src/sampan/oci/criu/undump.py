@@ -158,7 +158,9 @@ class _Work:
                 fd = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
                     prepare_mount_points(spec, fd, bundle)
-                    opts.ext_mnt = external_mounts(spec, fd, manager, bundle)
+                    sources = {m.name: m.source for m in external_mounts(spec, fd, manager, bundle)}
+                    sources["/dev/null"] = "/dev/null"
+                    opts.ext_mnt = [msg.ExtMount(key=k, val=v) for k, v in sources.items()]
                 finally:
                     os.close(fd)
                 opts.cg_root = _cgroup_roots(criu.pid)

@@ -39,6 +39,9 @@ def run(birth: Birth, namespaces: NamespacePlan, flags: int) -> NoReturn:
     step = "closing files"
     try:
         fds.close_all_but([*birth.kept_fds(), *namespaces.fds()])
+        # Here, not in init: the container's processes see that one from its birth.
+        step = "joining the cgroup"
+        steps.join_cgroups(birth)
         step = "joining namespaces"
         _join(namespaces)
         if namespaces.new & ns.CLONE_NEWTIME:
@@ -59,7 +62,7 @@ def run(birth: Birth, namespaces: NamespacePlan, flags: int) -> NoReturn:
         code = 0
     except OSError as err:
         text = f"error during container init: {step}: {err.strerror or err}"
-        os.write(birth.sync_fd, dumps({"error": text, "code": 1}).encode())
+        os.write(birth.sync_fd, dumps({"error": text, "code": 1, "errno": err.errno}).encode())
     except BaseException as err:  # noqa: BLE001  nothing above us could hear of it
         text = f"error during container init: {step}: {type(err).__name__}: {err}"
         os.write(birth.sync_fd, dumps({"error": text, "code": 1}).encode())

@@ -4,7 +4,8 @@ The order is the knowledge. Nothing is imported or looked up by name service her
 
     child                                       parent
       close all fds but the listed ones
-      <- "go" ------------------------------------ id maps written, cgroups joined
+      join the cgroups of v1
+      <- "go" ------------------------------------ id maps written, other cgroups joined
       non-dumpable, session, namespaces, root in the user namespace
       mounts, nodes                              ("hooks" -> prestart, createRuntime -> "go")
       createContainer hooks, pivot, read-only, masks, host name, sysctl, limits, user, seccomp,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from sampan.model.runtime.hooks import Hook
     from sampan.oci.birth import Birth
 
-__all__ = ["ExecFailed", "run"]
+__all__ = ["ExecFailed", "join_cgroups", "run"]
 
 _TIOCSCTTY, _TIOCGPTPEER, _TIOCSWINSZ = 0x540E, 0x5441, 0x5414
 _SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
@@ -87,6 +88,7 @@ def run(birth: Birth) -> NoReturn:
 def _take_steps(birth: Birth) -> None:
     plan = birth.process
     fds.close_all_but(birth.kept_fds())
+    join_cgroups(birth)
     _take_stdio(birth)
     _expect_go(birth)
     prctl.set_dumpable(False)
@@ -157,6 +159,17 @@ def _take_steps(birth: Birth) -> None:
     for fd in birth.passed_fds:
         fds.set_cloexec(fd, False)
     _exec(executable, argv, envp)
+
+
+def join_cgroups(birth: Birth) -> None:
+    """Join what `Manager.open_tasks` has opened, and close it."""
+    for fd, path in birth.cgroup_fds:
+        try:
+            os.write(fd, b"0")
+        except OSError as err:
+            raise OSError(err.errno, f"joining the cgroup: {err.strerror}", path) from err
+        os.close(fd)
+    birth.cgroup_fds = []
 
 
 def _take_stdio(birth: Birth) -> None:

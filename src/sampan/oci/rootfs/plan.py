@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.errors import InvalidArgument
+from sampan.linux import idmap
 from sampan.linux import mounts as mnt
 from sampan.oci.rootfs import options as opt
 
@@ -122,7 +123,9 @@ def plan_rootfs(spec: Spec, bundle: str, *, in_user_ns: bool, no_pivot: bool) ->
     plan.readonly_paths = tuple(os.fsencode(p) for p in linux.readonly_paths)
     try:
         for index, mount in enumerate(spec.mounts):
-            plan.mounts.append(_plan_mount(mount, f"$.mounts[{index}]", bundle))
+            planned = _plan_mount(mount, f"$.mounts[{index}]", bundle)
+            plan.mounts.append(planned)
+            _map_ids(planned, mount, linux, f"$.mounts[{index}]")
         plan.make_dev = not any(
             m.options.is_bind and m.destination.rstrip(b"/") == b"/dev" for m in plan.mounts
         )
@@ -140,8 +143,6 @@ def _plan_mount(mount: Mount, path: str, bundle: str) -> MountPlan:
     if mount.type == "bind" and not parsed.is_bind:
         parsed.flags |= opt.MS_BIND
     planned = MountPlan(mount, parsed)
-    if parsed.extensions & {"idmap", "ridmap"} or mount.uid_mappings or mount.gid_mappings:
-        raise InvalidArgument(f"idmapped mounts are not supported yet - at `{path}`")
     if parsed.is_bind:
         source = os.path.join(bundle, mount.source)
         flags = mnt.OPEN_TREE_CLONE
@@ -153,6 +154,42 @@ def _plan_mount(mount: Mount, path: str, bundle: str) -> MountPlan:
             raise InvalidArgument(f"bind source {source}: {os.strerror(err.errno or 0)}") from err
         planned.source_is_folder = os.fstat(planned.tree_fd).st_mode & 0o170000 == 0o040000
     return planned
+
+
+def _map_ids(planned: MountPlan, mount: Mount, linux: Linux, path: str) -> None:
+    """Give a bind the ids of its own mappings, or of the container's user namespace.
+
+    Source: config.md#posix-platform-mounts; `ridmap` maps what is mounted below as well.
+    """
+    wanted = planned.options.extensions & {"idmap", "ridmap"}
+    own = bool(mount.uid_mappings or mount.gid_mappings)
+    if not wanted and not own:
+        return
+    if planned.tree_fd < 0:
+        raise InvalidArgument(f"only binds can be idmapped - at `{path}`")
+    if own and not (mount.uid_mappings and mount.gid_mappings):
+        raise InvalidArgument(f"both uidMappings and gidMappings are needed - at `{path}`")
+    joined = next((one.path for one in linux.namespaces if one.type == "user"), None)
+    uids, gids = mount.uid_mappings or linux.uid_mappings, mount.gid_mappings or linux.gid_mappings
+    try:
+        if uids and gids:
+            userns = idmap.mapped_userns(
+                [(m.container_id, m.host_id, m.size) for m in uids],
+                [(m.container_id, m.host_id, m.size) for m in gids],
+            )
+        elif joined:
+            userns = os.open(joined, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            raise InvalidArgument(f"idmap needs mappings or a user namespace - at `{path}`")
+        try:
+            idmap.map_tree(planned.tree_fd, userns, recursive="ridmap" in wanted)
+        finally:
+            os.close(userns)
+    except OSError as err:
+        source = os.fsdecode(planned.source)
+        raise InvalidArgument(
+            f"map the ids of {source}: {err.strerror}; its file system may not allow it - at `{path}`"
+        ) from err
 
 
 def _plan_nodes(linux: Linux) -> list[NodePlan]:

@@ -6,6 +6,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from sampan.api.containerd.services.namespaces.v1 import namespace_pb2 as pb
 from sampan.api.containerd.services.namespaces.v1.namespace_grpc import NamespacesBase
+from sampan.errors import InvalidArgument, NotFound
 from sampan.metadata import Metadata, Namespace
 from sampan.rpc.grpc import unary
 from sampan.services.convert import mask_of
@@ -21,7 +22,11 @@ class NamespacesService(NamespacesBase):
 
     @unary
     async def Get(self, request: pb.GetNamespaceRequest) -> pb.GetNamespaceResponse:
-        found = await self._namespaces.get(request.name)
+        try:
+            found = await self._namespaces.get(request.name)
+        except (NotFound, InvalidArgument):
+            # containerd knows every name: clients ask for the labels before anything exists.
+            found = Namespace(request.name)
         return pb.GetNamespaceResponse(namespace=_message(found))
 
     @unary

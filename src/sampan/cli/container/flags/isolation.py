@@ -15,22 +15,67 @@ __all__ = ["add", "fields"]
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them."""
-    parser.add_argument("--hostname", "-h", default="", metavar="NAME")
-    parser.add_argument("--domainname", default="", metavar="NAME")
-    parser.add_argument("--pid", default="", metavar="host|container:NAME")
-    parser.add_argument("--ipc", default="", metavar="private|host|container:NAME")
-    parser.add_argument("--uts", default="", metavar="host")
-    parser.add_argument("--cgroupns", default="", metavar="private|host")
-    parser.add_argument("--userns", default="", metavar="host")
-    parser.add_argument("--cgroup-parent", default="", metavar="PATH")
-    parser.add_argument("--cap-add", action="append", default=[], metavar="CAP")
-    parser.add_argument("--cap-drop", action="append", default=[], metavar="CAP")
+    parser.add_argument("--hostname", "-h", default="", metavar="NAME", help="its host name")
+    parser.add_argument("--domainname", default="", metavar="NAME", help="its NIS domain name")
+    parser.add_argument(
+        "--pid", default="", metavar="host|container:NAME", help="whose processes it sees"
+    )
+    parser.add_argument(
+        "--ipc",
+        default="",
+        metavar="private|host|container:NAME",
+        help="whose System V IPC it uses",
+    )
+    parser.add_argument("--uts", default="", metavar="host", help="whose host name it has")
+    parser.add_argument(
+        "--cgroupns", default="", metavar="private|host", help="whose cgroups it sees"
+    )
+    parser.add_argument("--userns", default="", metavar="host", help="whose user ids it has")
+    parser.add_argument(
+        "--cgroup-parent", default="", metavar="PATH", help="cgroup to make its own in"
+    )
+    parser.add_argument(
+        "--cap-add", action="append", default=[], metavar="CAP", help="give a capability"
+    )
+    parser.add_argument(
+        "--cap-drop", action="append", default=[], metavar="CAP", help="take a capability; or ALL"
+    )
     parser.add_argument("--privileged", action="store_true", help="nearly all of the host's rights")
-    parser.add_argument("--device", action="append", default=[], metavar="HOST[:DIR[:rwm]]")
-    parser.add_argument("--device-cgroup-rule", action="append", default=[], metavar="'c 1:3 rwm'")
-    parser.add_argument("--security-opt", action="append", default=[], metavar="seccomp=FILE,...")
-    parser.add_argument("--sysctl", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--oom-score-adj", type=int, default=None, metavar="N")
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="HOST[:DIR[:rwm]]",
+        help="show a device of the host",
+    )
+    parser.add_argument(
+        "--device-cgroup-rule",
+        action="append",
+        default=[],
+        metavar="'c 1:3 rwm'",
+        help="allow devices by number",
+    )
+    parser.add_argument(
+        "--security-opt",
+        action="append",
+        default=[],
+        metavar="seccomp=FILE,...",
+        help="seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE, systempaths=unconfined",
+    )
+    parser.add_argument(
+        "--sysctl",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a sysctl of its own namespaces",
+    )
+    parser.add_argument(
+        "--oom-score-adj",
+        type=int,
+        default=None,
+        metavar="N",
+        help="how likely the kernel kills it when memory is short",
+    )
 
 
 def fields(args: argparse.Namespace) -> dict[str, Any]:

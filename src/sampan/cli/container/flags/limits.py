@@ -18,30 +18,91 @@ _RATES: Final = ("read-bps", "write-bps", "read-iops", "write-iops")
 
 def add_updatable(parser: argparse.ArgumentParser) -> None:
     """Add those that `update` can change while the container runs."""
-    parser.add_argument("-m", "--memory", default="", metavar="BYTES")
+    parser.add_argument("-m", "--memory", default="", metavar="BYTES", help="limit on memory")
     parser.add_argument("--memory-swap", default="", metavar="BYTES", help="memory and swap; or -1")
-    parser.add_argument("--memory-reservation", default="", metavar="BYTES")
-    parser.add_argument("--cpus", default="", metavar="N")
-    parser.add_argument("-c", "--cpu-shares", type=int, default=0, metavar="N")
-    parser.add_argument("--cpu-period", type=int, default=0, metavar="USEC")
-    parser.add_argument("--cpu-quota", type=int, default=0, metavar="USEC")
-    parser.add_argument("--cpu-rt-period", type=int, default=0, metavar="USEC")
-    parser.add_argument("--cpu-rt-runtime", type=int, default=0, metavar="USEC")
-    parser.add_argument("--cpuset-cpus", default="", metavar="0-3,5")
-    parser.add_argument("--cpuset-mems", default="", metavar="0,1")
-    parser.add_argument("--pids-limit", type=int, default=0, metavar="N")
-    parser.add_argument("--blkio-weight", type=int, default=0, metavar="10-1000")
+    parser.add_argument(
+        "--memory-reservation",
+        default="",
+        metavar="BYTES",
+        help="limit that holds when memory is short",
+    )
+    parser.add_argument("--cpus", default="", metavar="N", help="limit on CPU time, in CPUs")
+    parser.add_argument(
+        "-c", "--cpu-shares", type=int, default=0, metavar="N", help="weight among others"
+    )
+    parser.add_argument(
+        "--cpu-period",
+        type=int,
+        default=0,
+        metavar="USEC",
+        help="period that --cpu-quota counts in",
+    )
+    parser.add_argument(
+        "--cpu-quota", type=int, default=0, metavar="USEC", help="CPU time in each period"
+    )
+    parser.add_argument(
+        "--cpu-rt-period",
+        type=int,
+        default=0,
+        metavar="USEC",
+        help="period of real-time scheduling",
+    )
+    parser.add_argument(
+        "--cpu-rt-runtime",
+        type=int,
+        default=0,
+        metavar="USEC",
+        help="real-time CPU time in each period",
+    )
+    parser.add_argument("--cpuset-cpus", default="", metavar="0-3,5", help="CPUs it may run on")
+    parser.add_argument("--cpuset-mems", default="", metavar="0,1", help="memory nodes it may use")
+    parser.add_argument(
+        "--pids-limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="most processes and threads; -1 is no limit",
+    )
+    parser.add_argument(
+        "--blkio-weight", type=int, default=0, metavar="10-1000", help="weight of its block I/O"
+    )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add all."""
     add_updatable(parser)
-    parser.add_argument("--memory-swappiness", type=int, default=None, metavar="0-100")
-    parser.add_argument("--oom-kill-disable", action="store_true")
+    parser.add_argument(
+        "--memory-swappiness",
+        type=int,
+        default=None,
+        metavar="0-100",
+        help="how readily its pages are swapped",
+    )
+    parser.add_argument(
+        "--oom-kill-disable", action="store_true", help="wait rather than die when memory is short"
+    )
     for kind in _RATES:
-        parser.add_argument(f"--device-{kind}", action="append", default=[], metavar="DEVICE:RATE")
-    parser.add_argument("--blkio-weight-device", action="append", default=[], metavar="DEVICE:N")
-    parser.add_argument("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]")
+        parser.add_argument(
+            f"--device-{kind}",
+            action="append",
+            default=[],
+            metavar="DEVICE:RATE",
+            help="how much at most, of one device",
+        )
+    parser.add_argument(
+        "--blkio-weight-device",
+        action="append",
+        default=[],
+        metavar="DEVICE:N",
+        help="weight on one device",
+    )
+    parser.add_argument(
+        "--ulimit",
+        action="append",
+        default=[],
+        metavar="NAME=SOFT[:HARD]",
+        help="a limit of setrlimit(2); -1 is none",
+    )
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

@@ -15,8 +15,16 @@ __all__ = ["add", "labels"]
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them."""
-    parser.add_argument("--log-driver", default="json-file", metavar="json-file|none")
-    parser.add_argument("--log-opt", action="append", default=[], metavar="max-size=10m")
+    parser.add_argument(
+        "--log-driver", default="json-file", metavar="json-file|none", help="where output is kept"
+    )
+    parser.add_argument(
+        "--log-opt",
+        action="append",
+        default=[],
+        metavar="max-size=10m",
+        help="max-size=BYTES, max-file=N",
+    )
 
 
 def labels(args: argparse.Namespace) -> dict[str, str]:

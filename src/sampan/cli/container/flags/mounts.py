@@ -32,11 +32,32 @@ _ALIASES: Final = {
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them."""
-    parser.add_argument("-v", "--volume", action="append", default=[], metavar="SOURCE:DIR[:ro]")
-    parser.add_argument("--mount", action="append", default=[], metavar="type=...,src=...,dst=...")
-    parser.add_argument("--tmpfs", action="append", default=[], metavar="DIR[:OPTIONS]")
-    parser.add_argument("--volumes-from", action="append", default=[], metavar="CONTAINER[:ro]")
-    parser.add_argument("--shm-size", default="", metavar="BYTES")
+    parser.add_argument(
+        "-v",
+        "--volume",
+        action="append",
+        default=[],
+        metavar="SOURCE:DIR[:ro]",
+        help="mount a path of the host, or a named volume",
+    )
+    parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="type=...,src=...,dst=...",
+        help="the same, by words",
+    )
+    parser.add_argument(
+        "--tmpfs", action="append", default=[], metavar="DIR[:OPTIONS]", help="mount a fresh tmpfs"
+    )
+    parser.add_argument(
+        "--volumes-from",
+        action="append",
+        default=[],
+        metavar="CONTAINER[:ro]",
+        help="mount what another container has",
+    )
+    parser.add_argument("--shm-size", default="", metavar="BYTES", help="size of /dev/shm")
     parser.add_argument("--read-only", action="store_true", help="root file system read-only")
 
 

@@ -20,21 +20,62 @@ _MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", re.ASCII)
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.add_argument(
-        "--network", "--net", action="append", default=[], metavar="none|host|container:NAME|NAME"
+        "--network",
+        "--net",
+        action="append",
+        default=[],
+        metavar="none|host|container:NAME|NAME",
+        help="networks to join",
     )
-    parser.add_argument("--network-alias", action="append", default=[], metavar="NAME")
-    parser.add_argument("--ip", default="", metavar="ADDRESS")
-    parser.add_argument("--ip6", default="", metavar="ADDRESS")
-    parser.add_argument("--mac-address", default="", metavar="MAC")
     parser.add_argument(
-        "-p", "--publish", action="append", default=[], metavar="[IP:][HOST:]PORT[/udp]"
+        "--network-alias",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name on its networks",
     )
-    parser.add_argument("-P", "--publish-all", action="store_true")
-    parser.add_argument("--expose", action="append", default=[], metavar="PORT[/udp]")
-    parser.add_argument("--dns", action="append", default=[], metavar="ADDRESS")
-    parser.add_argument("--dns-search", action="append", default=[], metavar="DOMAIN")
-    parser.add_argument("--dns-option", "--dns-opt", action="append", default=[], metavar="OPTION")
-    parser.add_argument("--add-host", action="append", default=[], metavar="NAME:ADDRESS")
+    parser.add_argument("--ip", default="", metavar="ADDRESS", help="address to have")
+    parser.add_argument("--ip6", default="", metavar="ADDRESS", help="IPv6 address to have")
+    parser.add_argument("--mac-address", default="", metavar="MAC", help="hardware address to have")
+    parser.add_argument(
+        "-p",
+        "--publish",
+        action="append",
+        default=[],
+        metavar="[IP:][HOST:]PORT[/udp]",
+        help="let a port of the host lead in",
+    )
+    parser.add_argument(
+        "-P", "--publish-all", action="store_true", help="publish all ports of the image, anywhere"
+    )
+    parser.add_argument(
+        "--expose",
+        action="append",
+        default=[],
+        metavar="PORT[/udp]",
+        help="a port for --publish-all",
+    )
+    parser.add_argument(
+        "--dns", action="append", default=[], metavar="ADDRESS", help="a name server"
+    )
+    parser.add_argument(
+        "--dns-search", action="append", default=[], metavar="DOMAIN", help="a search domain"
+    )
+    parser.add_argument(
+        "--dns-option",
+        "--dns-opt",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option of resolv.conf",
+    )
+    parser.add_argument(
+        "--add-host",
+        action="append",
+        default=[],
+        metavar="NAME:ADDRESS",
+        help="a line of /etc/hosts; host-gateway is the host",
+    )
 
 
 def fields(args: argparse.Namespace) -> dict[str, Any]:

@@ -24,27 +24,77 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="name of the container")
     parser.add_argument("-i", "--interactive", action="store_true", help="pass our stdin on")
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
-    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]")
-    parser.add_argument("--env-file", action="append", default=[], metavar="FILE")
-    parser.add_argument("-w", "--workdir", default="", metavar="DIR")
-    parser.add_argument("-u", "--user", default="", metavar="USER[:GROUP]")
-    parser.add_argument("--group-add", action="append", default=[], metavar="GROUP")
-    parser.add_argument("--entrypoint", default=None, metavar="PROGRAM")
+    parser.add_argument(
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="set a variable; a bare name takes ours",
+    )
+    parser.add_argument(
+        "--env-file", action="append", default=[], metavar="FILE", help="variables, one a line"
+    )
+    parser.add_argument("-w", "--workdir", default="", metavar="DIR", help="working folder inside")
+    parser.add_argument(
+        "-u", "--user", default="", metavar="USER[:GROUP]", help="who runs it, by name or number"
+    )
+    parser.add_argument(
+        "--group-add",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help="a further group of the process",
+    )
+    parser.add_argument(
+        "--entrypoint",
+        default=None,
+        metavar="PROGRAM",
+        help="run this in place of the entrypoint of the image",
+    )
     parser.add_argument("--init", action="store_true", help="a small init reaps orphans")
-    parser.add_argument("-l", "--label", action="append", default=[], metavar="KEY[=VALUE]")
-    parser.add_argument("--label-file", action="append", default=[], metavar="FILE")
-    parser.add_argument("--annotation", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--stop-signal", default="", metavar="SIGNAL")
-    parser.add_argument("--stop-timeout", type=int, default=None, metavar="SECONDS")
+    parser.add_argument(
+        "-l",
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="a label of the container",
+    )
+    parser.add_argument(
+        "--label-file", action="append", default=[], metavar="FILE", help="labels, one a line"
+    )
+    parser.add_argument(
+        "--annotation",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an annotation of config.json",
+    )
+    parser.add_argument(
+        "--stop-signal", default="", metavar="SIGNAL", help="what `stop` sends first"
+    )
+    parser.add_argument(
+        "--stop-timeout",
+        type=int,
+        default=None,
+        metavar="SECONDS",
+        help="how long `stop` waits before SIGKILL",
+    )
     parser.add_argument("--rm", action="store_true", help="remove the container when it ends")
     parser.add_argument(
         "--restart", default="no", metavar="no|always|on-failure[:N]|unless-stopped",
         help="when sampand starts it again",
     )  # fmt: skip
-    parser.add_argument("--runtime", default="", metavar="NAME")
-    parser.add_argument("--pull", default="missing", choices=("always", "missing", "never"))
+    parser.add_argument("--runtime", default="", metavar="NAME", help="the shim to run it with")
+    parser.add_argument(
+        "--pull",
+        default="missing",
+        choices=("always", "missing", "never"),
+        help="when to ask the registry",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress of a pull")
-    parser.add_argument("--platform", default="", metavar="OS/ARCH")
+    parser.add_argument("--platform", default="", metavar="OS/ARCH", help="which image of an index")
     parser.add_argument("--cidfile", default="", help="write the id into this new file")
 
 

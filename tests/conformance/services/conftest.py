@@ -1,0 +1,110 @@
+"""The same calls to a current containerd and to sampand; every answer is made comparable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sampan.testing.daemons import Client, Daemon
+from sampan.testing.session import SESSION
+
+CALLED: Final[set[str]] = set()
+"""Methods that were called, as `containerd.services.images.v1.Images/Get`."""
+
+
+class Peer:
+    """One daemon, and what a case needs of it."""
+
+    def __init__(self, daemon: Daemon, client: Client) -> None:
+        self.daemon = daemon
+        self.client = client
+        self.namespace = ""
+
+    @property
+    def folder(self) -> Path:
+        return self.daemon.folder
+
+    def get(self, method: str, request: Any, answer: Any, **more: Any) -> Any:
+        """Return the answer; a failure fails the test."""
+        CALLED.add(method)
+        return self.client.call(
+            method, request, answer, more.pop("namespace", self.namespace), **more
+        )
+
+    def code(self, method: str, request: Any, answer: Any, **more: Any) -> str:
+        """Return the name of the code of a unary call."""
+        CALLED.add(method)
+        namespace = more.pop("namespace", self.namespace)
+        return self.client.failed(method, request, answer, namespace=namespace, **more)[0]
+
+    def listed(self, method: str, request: Any, answer: Any, **more: Any) -> list[Any]:
+        """Return everything that a method streams."""
+        CALLED.add(method)
+        namespace = more.pop("namespace", self.namespace)
+        return self.client.listed(method, request, answer, namespace, **more)
+
+    def list_code(self, method: str, request: Any, answer: Any) -> str:
+        """Return the code that a streaming method ends with."""
+        import grpc  # type: ignore[import-untyped]
+
+        try:
+            self.listed(method, request, answer)
+        except grpc.RpcError as err:
+            return str(err.code().name)
+        return "OK"
+
+    def stream(self, method: str, requests: Any, answer: Any) -> Any:
+        """Return the call of a method that streams both ways."""
+        CALLED.add(method)
+        return self.client.stream(method, requests, answer, self.namespace)
+
+    def stream_code(self, method: str, requests: Any, answer: Any) -> str:
+        """Return the code that it ends with."""
+        return self.client.code_of(self.stream(method, requests, answer))
+
+
+Case = Callable[[Peer], Any]
+
+
+def _peer(kind: str) -> Iterator[Peer]:
+    folder = SESSION.new_folder()
+    with Daemon(kind, folder) as daemon, daemon.client() as client:
+        yield Peer(daemon, client)
+        assert daemon.alive, f"{kind} died: {daemon.log.read_text()[-3000:]}"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Peer]:
+    """Our daemon."""
+    yield from _peer("sampand")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> Iterator[Peer]:
+    """A current containerd, built from its Go module."""
+    yield from _peer("containerd-2")
+
+
+@pytest.fixture
+def alike(ours: Peer, theirs: Peer) -> Callable[[Case], None]:
+    """Run a case against both, each in a namespace of the case's name, and compare."""
+
+    def compare(case: Case) -> None:
+        found = []
+        for peer in (ours, theirs):
+            peer.namespace = case.__name__.replace("_", "-")
+            found.append(case(peer))
+        assert found[0] == found[1]
+
+    return compare
+
+
+@pytest.fixture
+def called() -> set[str]:
+    """Return the methods that cases have called."""
+    return CALLED
