@@ -1,4 +1,4 @@
-"""The systemd driver with a real systemd as pid 1, runc and crun beside us."""
+"""The systemd driver with a real systemd as pid 1, runc beside us."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def make(short_path: Path) -> Iterator[Callable[[str], Runtime]]:
         runtime.close()
 
 
-@pytest.fixture(params=[*OURS, "runc", "crun"])
+@pytest.fixture(params=[*OURS, "runc"])
 def runtime(request: pytest.FixtureRequest, make: Callable[[str], Runtime]) -> Runtime:
     return make(request.param)
 
@@ -120,8 +120,8 @@ def test_one_task_is_enough(make: Callable[[str], Runtime], bundle: Bundle, name
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/absolute", 'of format "slice:prefix:name"'),
-        ("a:b", 'of format "slice:prefix:name"'),
+        ("/absolute", "slice:prefix:name"),
+        ("a:b", "slice:prefix:name"),
         ("../x.slice:b:c", "no name for a systemd slice"),
         ("x--y.slice:b:c", "no name for a systemd slice"),
         ("x.slice:b:c/d", "no name for a systemd unit"),

@@ -94,7 +94,8 @@ async def make(
     if args.image != HOST and getattr(args, "pull", "missing") != "never":
         from sampan.cli.image.pull import ensure
 
-        await ensure(client, args.image, always=args.pull == "always", platform=args.platform)
+        always = args.pull == "always"
+        await ensure(client, args.image, always=always, platform=args.platform, quiet=args.quiet)
     if args.cidfile:
         await to_thread(_refuse_existing, args.cidfile)
     created = await create(

@@ -73,7 +73,9 @@ async def fetch(
             )
 
 
-async def ensure(client: Client, name: str, *, always: bool = False, platform: str = "") -> None:
+async def ensure(
+    client: Client, name: str, *, always: bool = False, platform: str = "", quiet: bool = False
+) -> None:
     """Pull an image for `run` and `create`, if it is not here or `always`.
 
     Raises:
@@ -91,4 +93,4 @@ async def ensure(client: Client, name: str, *, always: bool = False, platform: s
             return
     if name.endswith(":"):
         raise InvalidArgument(f"{name!r} is no image: the host's own root is `host:`")
-    await fetch(client, name, platform=platform)
+    await fetch(client, name, platform=platform, quiet=quiet)
