@@ -225,6 +225,7 @@ async def start(
     state: Path,
     configs: Mapping[str, Mapping[str, object]] | None = None,
     disabled: Iterable[str] = (),
+    essential: Iterable[str] = (),
 ) -> AsyncIterator[Instance]:
     """Initialize plugins in order and yield each when it has had its turn.
 
@@ -234,8 +235,9 @@ async def start(
       state: Likewise for what does not survive a reboot.
       configs: Raw tables by `type.id`.
       disabled: `type.id` of those to leave out.
+      essential: `type.id` of those whose error is the caller's, too: it is raised.
     """
-    off = set(disabled)
+    off, needed = set(disabled), set(essential)
     started: dict[str, dict[str, Instance]] = {}
     for one in ordered(each for each in registrations if each.uri not in off):
         instance = Instance(one, capabilities=list(one.capabilities))
@@ -248,6 +250,8 @@ async def start(
             instance.skipped = str(reason) or "no reason given"
             log.info("plugin skipped: %s: plugin=%s", instance.skipped, one.uri)
         except Exception as err:  # the edge between us and third parties
+            if one.uri in needed:
+                raise
             instance.error = err
             log.warning("plugin failed: plugin=%s", one.uri, exc_info=err)
         started.setdefault(one.type.name, {})[one.id] = instance

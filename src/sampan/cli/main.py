@@ -71,12 +71,13 @@ def _complain(text: str) -> None:
 
 
 def _verb(arguments: list[str]) -> str:
+    """Return the verb; of `network create` and its like, the noun."""
     skip = False
     for argument in arguments:
         if skip:
             skip = False
         elif not argument.startswith("-"):
-            if argument in NOUNS:
+            if argument == "container":
                 continue
             return argument
         elif argument.lstrip("-") in _FLAGS:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sampan.metadata.snapshots import SnapshotView
     from sampan.network import NetworkNamespaces, Networks, NetworkStore
     from sampan.runtime import Tasks
+    from sampan.storage.diff import Comparer
     from sampan.zygote import Zygote
 
 __all__ = ["Client", "connect"]
@@ -107,6 +108,10 @@ class Client(Protocol):
 
     async def zygote(self) -> Zygote:
         """Return where workers come from; it is the client's."""
+        ...
+
+    async def comparer(self) -> Comparer:
+        """Return what makes layers of differences between snapshots."""
         ...
 
     async def transfer(self) -> Transfer:

@@ -83,6 +83,7 @@ async def create(
     networking: Networking | None = None,
     root: Callable[[str], Awaitable[Root]] | None = None,
     snapshotter: str = "",
+    swept: bool = False,
 ) -> Created:
     """Make a container upon `image`, or upon `host:`; nothing runs yet.
 
@@ -99,6 +100,7 @@ async def create(
       networking: What is wanted of the network.
       root: Prepares another root than the image's, for the key it is given.
       snapshotter: Where `root` prepares it.
+      swept: What dead owners left was looked for already.
 
     Raises:
       NotFound: no such image here.
@@ -107,7 +109,8 @@ async def create(
     """
     key = new_id()
     folder = Folder(client, key)
-    await sweep(client)
+    if not swept:
+        await sweep(client)
     chosen = await to_thread(folder.make, name)
     owner_fd = own(folder.path) if LABEL_REMOVE in (labels or {}) else -1
     where = snapshotter or (host.SNAPSHOTTER if image == host.HOST else client.snapshotter)

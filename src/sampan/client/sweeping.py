@@ -27,7 +27,11 @@ LABEL_REMOVE: Final = "sampan/rm"
 def own(folder: Path) -> int:
     """Make this process the owner of a container's folder; return the fd that says so."""
     fd = os.open(folder / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 

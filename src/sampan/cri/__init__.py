@@ -4,16 +4,16 @@
     serving(sock, [*cri.services(), ...]) # runtime.v1.RuntimeService and runtime.v1.ImageService
     await cri.close()                     # pods run on
 
-A *pod* (sandbox) is what its containers share, and it is made without a process of its own:
+A *pod* (sandbox) is what its containers share, made without a process of its own:
 
     RunPodSandbox    name reserved -> record -> network namespace (CNI) -> ipc, uts, user namespaces
                      pinned by mounts, /dev/shm, resolv.conf -> a shim for all its containers
     CreateContainer  name reserved -> snapshot of the image -> config.json (`spec`) -> record
     StartContainer   task in the pod's shim; a watcher waits for its end
-    StopPodSandbox   containers killed -> network torn down -> shim ended -> pins undone; again and again
+    StopPodSandbox   containers killed -> network torn down -> shim ended -> pins undone
     Remove*          what is left, then the record, then the name
 
-A pod whose containers share a pid namespace, and one whose handler asks for a pause image, has a
+A pod whose containers share a pid namespace, and one that is to have a pause container, has a
 *holder* besides: the task with the pod's own id, whose first process only reaps.
 
     sandboxes/ containers/ images/    one module an rpc (or few that belong together)
@@ -22,9 +22,9 @@ A pod whose containers share a pid namespace, and one whose handler asks for a p
     services                          the two gRPC services: convert and delegate
     streaming/ stats/ nri/            HTTP streams, figures, plugins: rooms of their own
 
-What is remembered where: the metadata database (namespace `k8s.io`) holds a row for each pod and each
-container, with the CRI's own request as an extension, written before anything is made; times and
-exit codes are in files below `<state>`, which a reboot ends, as it ends what they are about.
+What is remembered where: the metadata database (namespace `k8s.io`) holds a row for each pod and
+container, with the request itself as an extension, written before anything is made; times and exit
+codes are in files below `<state>`, which a reboot ends, as it ends what they are about.
 
     <root>/io.containerd.grpc.v1.cri/containers/<id>/volumes/<n>/   volumes that images define
     <state>/io.containerd.grpc.v1.cri/

@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sampan import context
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri import NAMESPACE
 from sampan.cri.events import Events
+from sampan.cri.figures import Figures
 from sampan.cri.images.store import Images
 from sampan.cri.store.names import Flights, Names
 from sampan.cri.store.records import Container, Pod
@@ -38,6 +39,8 @@ __all__ = ["Cri", "open_cri"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 URI: Final = "io.containerd.grpc.v1.cri"
 _CNI_FOLDERS: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 """Where plugins are besides the configured folders: of distributions' packages."""
@@ -58,7 +61,6 @@ class Cri:
                 conf_dir=Path(cni.conf_dir),
                 bin_dirs=tuple(dict.fromkeys((*cni.folders, *_CNI_FOLDERS))),
                 max_conf_num=cni.max_conf_num,
-                builtin=False,
             )
         )
         self.netns: NetworkNamespaces = PinnedNamespaces(
@@ -72,6 +74,7 @@ class Cri:
         self.flights = Flights()
         self.events = Events(self)
         self.images = Images(self)
+        self.figures = Figures(self)
         self.streaming: StreamingServer | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}
 
@@ -145,6 +148,20 @@ class Cri:
             parent = f"/{NAMESPACE}/pod-{pod.id}"
         return f"{parent}/{id}" if id else parent
 
+    def cgroup_folder(self, pod: Pod, id: str) -> str:
+        """Return the cgroup's path below each hierarchy's root, whatever the driver's notation."""
+        path = self.cgroup_of(pod, id)
+        if path.endswith(".slice"):
+            return _slice_path(path)
+        if ":" not in path:
+            return path
+        parent, prefix, name = path.split(":")
+        return f"{_slice_path(parent)}/{prefix}-{name}.scope"
+
+    def snapshot_folder(self, snapshotter: str) -> str:
+        """Return where a snapshotter keeps its folders, as ImageFsInfo names it."""
+        return str(self.engine.settings.root / f"io.containerd.snapshotter.v1.{snapshotter}")
+
     def remove_pod_cgroup(self, pod: Pod) -> None:
         """Remove the cgroup that holds the containers of a pod, when it is we who made it."""
         if not pod.config.linux.cgroup_parent:
@@ -214,6 +231,7 @@ class Cri:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self.figures.close()
         await self.images.close()
         await self.networks.close()
         await self.netns.close()
@@ -255,6 +273,15 @@ async def _start_streaming(cri: Cri) -> None:
     cri.streaming = server
 
 
+def _slice_path(name: str) -> str:
+    """Return where systemd puts a slice: `a-b.slice` is `/a.slice/a-b.slice`.
+
+    Source: systemd.slice(5).
+    """
+    parts = os.path.basename(name).removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(parts[: end + 1])}.slice" for end in range(len(parts)))
+
+
 def _sum(
     resources: pb.LinuxContainerResources, overhead: pb.LinuxContainerResources
 ) -> pb.LinuxContainerResources:
@@ -277,7 +304,7 @@ async def _logged(work: Any) -> None:
         log.exception("a watcher of the CRI failed")
 
 
-def _find(table: dict[str, Any], id: str, kind: str) -> Any:
+def _find(table: dict[str, T], id: str, kind: str) -> T | None:
     if not id:
         return None
     found = table.get(id)

@@ -1,4 +1,4 @@
-"""GetContainerEvents: what happens, told to everybody who listens, with the state at that moment."""
+"""GetContainerEvents: what happens, told to all who listen, with the state at that moment."""
 
 from __future__ import annotations
 

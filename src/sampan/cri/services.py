@@ -3,6 +3,8 @@
 Whatever namespace a caller's headers name, this is Kubernetes' own.
 """
 
+# ruff: noqa: N802  the names are the protocol's
+
 from __future__ import annotations
 
 import functools
@@ -13,7 +15,8 @@ from sampan import __version__, context
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.api.cri.v1.api_grpc import ImageServiceBase, RuntimeServiceBase
 from sampan.cri import NAMESPACE
-from sampan.cri.containers import create, exec as execs, logs, remove, start, stop, update
+from sampan.cri.containers import create, logs, remove, start, stop, update
+from sampan.cri.containers import exec as execs
 from sampan.cri.containers import status as containers
 from sampan.cri.images import filesystem, pull
 from sampan.cri.images import remove as image_removal
@@ -230,58 +233,69 @@ class RuntimeService(RuntimeServiceBase):
 
     @unary
     async def ContainerStats(self, request: pb.ContainerStatsRequest) -> pb.ContainerStatsResponse:
-        raise Unimplemented("ContainerStats is not there yet")
+        stats = await self._cri.figures.container(request.container_id)
+        return pb.ContainerStatsResponse(stats=stats)
 
     @unary
     async def ListContainerStats(
         self, request: pb.ListContainerStatsRequest
     ) -> pb.ListContainerStatsResponse:
-        raise Unimplemented("ListContainerStats is not there yet")
+        stats = await self._cri.figures.containers(request.filter)
+        return pb.ListContainerStatsResponse(stats=stats)
 
     @streaming
     async def StreamContainerStats(
         self, request: pb.StreamContainerStatsRequest
     ) -> AsyncIterator[pb.StreamContainerStatsResponse]:
-        raise Unimplemented("StreamContainerStats is not there yet")
-        yield
+        with context.scope(NAMESPACE, lease=""):
+            found = await self._cri.figures.containers(request.filter)
+        for some in _chunks(found):
+            yield pb.StreamContainerStatsResponse(container_stats=some)
 
     @unary
     async def PodSandboxStats(
         self, request: pb.PodSandboxStatsRequest
     ) -> pb.PodSandboxStatsResponse:
-        raise Unimplemented("PodSandboxStats is not there yet")
+        stats = await self._cri.figures.pod(request.pod_sandbox_id)
+        return pb.PodSandboxStatsResponse(stats=stats)
 
     @unary
     async def ListPodSandboxStats(
         self, request: pb.ListPodSandboxStatsRequest
     ) -> pb.ListPodSandboxStatsResponse:
-        raise Unimplemented("ListPodSandboxStats is not there yet")
+        stats = await self._cri.figures.pods(request.filter)
+        return pb.ListPodSandboxStatsResponse(stats=stats)
 
     @streaming
     async def StreamPodSandboxStats(
         self, request: pb.StreamPodSandboxStatsRequest
     ) -> AsyncIterator[pb.StreamPodSandboxStatsResponse]:
-        raise Unimplemented("StreamPodSandboxStats is not there yet")
-        yield
+        with context.scope(NAMESPACE, lease=""):
+            found = await self._cri.figures.pods(request.filter)
+        for some in _chunks(found):
+            yield pb.StreamPodSandboxStatsResponse(pod_sandbox_stats=some)
 
     @unary
     async def ListMetricDescriptors(
         self, request: pb.ListMetricDescriptorsRequest
     ) -> pb.ListMetricDescriptorsResponse:
-        raise Unimplemented("ListMetricDescriptors is not there yet")
+        found = self._cri.figures.stats.descriptors()
+        return pb.ListMetricDescriptorsResponse(descriptors=found)
 
     @unary
     async def ListPodSandboxMetrics(
         self, request: pb.ListPodSandboxMetricsRequest
     ) -> pb.ListPodSandboxMetricsResponse:
-        raise Unimplemented("ListPodSandboxMetrics is not there yet")
+        return pb.ListPodSandboxMetricsResponse(pod_metrics=await self._cri.figures.metrics())
 
     @streaming
     async def StreamPodSandboxMetrics(
         self, request: pb.StreamPodSandboxMetricsRequest
     ) -> AsyncIterator[pb.StreamPodSandboxMetricsResponse]:
-        raise Unimplemented("StreamPodSandboxMetrics is not there yet")
-        yield
+        with context.scope(NAMESPACE, lease=""):
+            found = await self._cri.figures.metrics()
+        for some in _chunks(found):
+            yield pb.StreamPodSandboxMetricsResponse(pod_sandbox_metrics=some)
 
     @streaming
     async def GetContainerEvents(

@@ -10,7 +10,7 @@ __all__ = ["together"]
 
 
 async def together(*steps: Coroutine[Any, Any, object]) -> None:
-    """Run all steps; when one fails the others are cancelled, waited for, and its error is raised."""
+    """Run all steps; when one fails the others are cancelled, and its error is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for step in steps:

@@ -20,6 +20,8 @@ from sampan.services.transfer.operations import Policy
 
 __all__ = ["handlers"]
 
+_SANDBOXER = "io.containerd.sandbox.controller.v1"
+
 
 async def handlers(engine: Engine, plugins: Sequence[Instance]) -> list[Any]:
     """Return the handlers of grpclib.
@@ -36,15 +38,20 @@ async def handlers(engine: Engine, plugins: Sequence[Instance]) -> list[Any]:
             metadata=engine.metadata,
             tasks=engine.tasks,
             events=engine.events,
-            runner=engine.run_worker,
+            runner=engine.runner,
             uuid=await engine.identity(),
             plugins=plugins,
             state=settings.state,
             sandboxes=SandboxController(settings.state, engine.shims),
             mounts=mounts,
             transfers=Policy(
-                settings.hosts_dir, snapshotter=settings.snapshotter, environ=dict(os.environ)
+                settings.hosts_dir,
+                snapshotter=settings.snapshotter,
+                environ=dict(os.environ),
+                verify=engine.verify_image,
             ),
+            differ=engine.differ(),
+            proxied=engine.graph.all(_SANDBOXER),
             features=_features,
         )
     )

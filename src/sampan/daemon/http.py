@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sampan.errors import FailedPrecondition, InvalidArgument
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 16 << 10
 _DEADLINE_S: Final = 30.0
+_GRACE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,13 @@ async def serving_http(
       FailedPrecondition: it is in use.
     """
 
+    clients: set[asyncio.Task[Any]] = set()
+
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            clients.add(task)
+            task.add_done_callback(clients.discard)
         try:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(_DEADLINE_S):
@@ -80,6 +87,10 @@ async def serving_http(
         raise FailedPrecondition(f"cannot serve {address}: {err.strerror or err}") from err
     async with server:
         yield
+    if clients:
+        _, late = await asyncio.wait(clients, timeout=_GRACE_S)
+        for task in late:
+            task.cancel()
     if path:
         with suppress(FileNotFoundError):
             os.unlink(path)

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from grpclib.server import Server
@@ -30,6 +31,8 @@ from sampan.daemon.served import instances
 from sampan.daemon.servers import activated, bind, serving, tcp
 from sampan.daemon.stacks import stacks
 from sampan.engine import Engine, Settings, schema, section
+from sampan.engine.restart import Monitor
+from sampan.engine.sinks import deliver
 from sampan.errors import SampanError
 from sampan.metadata.scheduler import GcConfig
 from sampan.plugin import Instance
@@ -85,7 +88,8 @@ async def serve(settings: Settings, again: Callable[[], Settings]) -> None:
             events = await publishing(engine.events, str(settings.ttrpc))
             stack.push_async_callback(events.close)
             alive = await engine.tasks.recover()
-            plugins = [*engine.graph.instances, *instances()]
+            plugins = [*engine.graph.instances, *instances(engine.graph.instances)]
+            _watch_over(engine)
             served = await handlers(engine, plugins)
             await stack.enter_async_context(_served(sock, served, engine, plugins))
             async with asyncio.TaskGroup() as group:
@@ -148,6 +152,19 @@ async def _served(
         yield
 
 
+def _watch_over(engine: Engine) -> None:
+    """Let the engine do what only a daemon does: restart containers, tell sinks."""
+    told = section(engine.settings, _RESTART, schema.Restart)
+    if _RESTART not in engine.settings.disabled_plugins:
+        monitor = Monitor(engine.metadata, engine.tasks, engine.events, told.interval)
+        engine.in_background(monitor.run)
+    sinks = engine.graph.all(_SINK)
+    if sinks:
+        engine.in_background(partial(deliver, engine.events, sinks))
+
+
+_RESTART = "io.containerd.monitor.container.v1.restart"
+_SINK = "io.sampan.event-sink.v1"
 _HISTOGRAM = "io.containerd.metrics.v1.grpc-prometheus"
 
 

@@ -6,6 +6,7 @@ each is ours. Nothing is started here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sampan.plugin import Instance, PluginType, Registration
@@ -47,9 +48,11 @@ def _not_started(_: Any) -> object:
     raise NotImplementedError  # the daemon makes it with its own hands
 
 
-def instances() -> list[Instance]:
-    """Return what works because the daemon does."""
-    return [
+def instances(started: Iterable[Instance] = ()) -> list[Instance]:
+    """Return what works because the daemon does, without what the engine has started itself."""
+    there = {one.registration.uri for one in started}
+    made = [
         Instance(Registration(PluginType(kind), name, _not_started), value=True)
         for kind, name in _PLUGINS
     ]
+    return [one for one in made if one.registration.uri not in there]

@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from sampan import context
 from sampan.concurrency import to_thread
 from sampan.engine.config import Settings
+from sampan.engine.core import METADATA_URI, EngineRunner, core
 from sampan.engine.discovery import builtin, third_party
 from sampan.engine.graph import Graph
 from sampan.errors import (
@@ -24,16 +27,26 @@ from sampan.errors import (
     Unavailable,
 )
 from sampan.events import Exchange
-from sampan.metadata import Metadata, SharingPolicy
+from sampan.metadata import METADATA, Metadata
+from sampan.plugin import Registration
 from sampan.runtime import LocalTasks, Shims
+
+if TYPE_CHECKING:
+    from sampan.distribution.registry.credentials import CredentialSource
+    from sampan.engine.extensions import Differ
+    from sampan.model.descriptor import Descriptor
 
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
-_CONTENT = "io.containerd.content.v1"
-_SNAPSHOTTER = "io.containerd.snapshotter.v1"
-_BOLT = "io.containerd.metadata.v1.bolt"
+# By name: `extensions` costs msgspec, which most commands can do without.
+_VERIFIER = "io.containerd.image-verifier.v1"
+_CREDENTIALS = "io.sampan.credentials.v1"
+_DIFFER = "io.containerd.differ.v1"
+_DIFF_SERVICE = "io.containerd.service.v1.diff-service"
+_LOG_DRIVER = "io.sampan.log-driver.v1"
+_MUTATOR = "io.sampan.spec-mutator.v1"
 
 
 class Engine:
@@ -46,15 +59,17 @@ class Engine:
         metadata: Metadata,
         shims: Shims,
         events: Exchange,
+        runner: EngineRunner,
         *,
         publish: bool = False,
     ) -> None:
         self.settings = settings
+        self.runner = runner
         self.graph = graph
         self.metadata = metadata
         self.shims = shims
         self.events = events
-        self.tasks = LocalTasks(settings.state, shims, events, shims_publish=publish)
+        self.tasks = _tasks(settings, graph, shims, events, publish=publish)
         self._background: list[Callable[[], Awaitable[None]]] = []
         self._reloaders: list[Callable[[Settings], Awaitable[None]]] = []
 
@@ -84,18 +99,14 @@ class Engine:
             if warm:
                 shims.warm()
             events = Exchange()
-            graph = await Graph.start([*builtin(), *third_party()], settings)
+            runner = EngineRunner(settings, shims)
+            found = [*builtin(), *third_party(), *core(settings, events, runner, whole=publish)]
+            if settings.proxy_plugins:
+                found += _proxies(settings)
+            graph = await Graph.start(found, settings, essential=(METADATA_URI,))
             stack.push_async_callback(graph.close)
-            metadata = await stack.enter_async_context(
-                await Metadata.open(
-                    settings.root,
-                    content=graph.one(_CONTENT),
-                    snapshotters=graph.all(_SNAPSHOTTER),
-                    events=events,
-                    sharing=_sharing(settings),
-                )
-            )
-            engine = cls(settings, graph, metadata, shims, events, publish=publish)
+            metadata = graph.one(METADATA.name)
+            engine = cls(settings, graph, metadata, shims, events, runner, publish=publish)
             stack.push_async_callback(engine.tasks.close)
             yield engine
 
@@ -139,33 +150,81 @@ class Engine:
             except (SampanError, OSError):
                 log.exception("reloading failed: %r", reloader)
 
+    async def verify_image(self, name: str, descriptor: Descriptor) -> None:
+        """Ask all image verifiers, before an image is fetched.
+
+        Raises:
+          PermissionDenied: one refuses it; says which and why.
+        """
+        verifiers = self.graph.all(_VERIFIER)
+        if verifiers:
+            from sampan.engine.verifiers import judge
+
+            await judge(verifiers, name, descriptor)
+
+    def credentials(self, fallback: CredentialSource | None) -> CredentialSource | None:
+        """Return credential providers of plugins, in front of `fallback`."""
+        providers = self.graph.all(_CREDENTIALS)
+        if not providers:
+            return fallback
+        from sampan.engine.identities import ProvidedCredentials
+
+        return ProvidedCredentials(providers, fallback)
+
+    def differ(self) -> Differ:
+        """Return the differs that configuration wants, in its order, as one."""
+        from sampan.engine.differs import Ordered
+        from sampan.engine.schema import DiffService
+        from sampan.engine.sections import section
+
+        wanted = section(self.settings, _DIFF_SERVICE, DiffService).default
+        made = self.graph.all(_DIFFER)
+        content = self.metadata.content
+        return Ordered([made[name](content) for name in wanted if name in made])
+
+    def log_uri(self, driver: str, container: str, options: Mapping[str, str]) -> str:
+        """Return where a container writes to, by a log driver of a plugin.
+
+        Raises:
+          InvalidArgument: there is no such driver, or it refuses an option.
+        """
+        drivers = self.graph.all(_LOG_DRIVER)
+        if driver not in drivers:
+            known = ", ".join(sorted(drivers)) or "none is installed"
+            raise InvalidArgument(f"log driver {driver!r} is no plugin: {known}")
+        uri: str = drivers[driver].uri(context.namespace(), container, options)
+        return uri
+
     async def run_worker(
         self, request: Mapping[str, object], fds: Sequence[int]
     ) -> dict[str, object]:
-        """Run a worker of storage in the zygote: what appliers are made with."""
-        from sampan.storage.workers import ZygoteRunner
-
-        return await ZygoteRunner(await self.shims.zygote())(request, fds)
+        """Run a worker of storage in the zygote."""
+        return await self.runner(request, fds)
 
     async def identity(self) -> str:
         """Return the root's uuid, made once for all processes."""
         return await to_thread(_identity, self.settings.root)
 
 
-def _sharing(settings: Settings) -> SharingPolicy:
-    """Return how content is shared between namespaces; nobody pays for asking the default."""
-    table = settings.plugins.get(_BOLT)
-    if not isinstance(table, Mapping):
-        return SharingPolicy.SHARED
-    name = table.get("content_sharing_policy") or "shared"
+def _tasks(
+    settings: Settings, graph: Graph, shims: Shims, events: Exchange, *, publish: bool
+) -> LocalTasks:
+    tasks = LocalTasks(settings.state, shims, events, shims_publish=publish)
+    mutators = graph.all(_MUTATOR)
+    if not mutators:
+        return tasks
+    from sampan.engine.mutation import MutatedTasks
+
+    return cast("LocalTasks", MutatedTasks(tasks, mutators))
+
+
+def _proxies(settings: Settings) -> list[Registration[Any, Any]]:
+    from sampan.engine.proxies import registrations
+
     try:
-        return SharingPolicy(name)
-    except ValueError:
-        known = ", ".join(one.value for one in SharingPolicy)
-        raise InvalidArgument(
-            f"config file {settings.config} is refused: content_sharing_policy: {name!r} is none of"
-            f" {known}"
-        ) from None
+        return list(registrations(settings.proxy_plugins))
+    except InvalidArgument as err:
+        raise InvalidArgument(f"config file {settings.config} is refused: {err}") from err
 
 
 def _identity(root: Path) -> str:

@@ -14,13 +14,13 @@ and in the package's pyproject.toml
 | kind | type | who asks it, and when |
 |---|---|---|
 | snapshotter | SNAPSHOTTER | metadata's views, by the name in a request |
-| content store | CONTENT | metadata's view; the only one that is not disabled takes our own's place |
+| content store | CONTENT | metadata's view, if our own (`...content`) is disabled |
 | differ | DIFFER | the diff service, in the order of its `default` |
 | image verifier | IMAGE_VERIFIER | a pull, between resolving and fetching; all must agree |
 | credential provider | CREDENTIALS | a registry that wants them, before files and helpers |
 | log driver | LOG_DRIVER | whoever creates a container with `--log-driver <id>` |
 | event sink | EVENT_SINK | the daemon, for every event it sees |
-| spec mutator | SPEC_MUTATOR | creation of a task, in order of id; what it raises refuses the task |
+| spec mutator | SPEC_MUTATOR | creation of a task, in order of id; raising refuses the task |
 
 Configuration is the table of the plugin's URI, checked against its `config` type. A plugin that
 fails is shown by `ctr plugins ls` and breaks nothing else. Worked examples: folder `examples`.
@@ -165,7 +165,7 @@ class Differ(Protocol):
 
 
 class DifferFactory(Protocol):
-    """What a differ's init returns: it is called once, with the content of the namespace in hand."""
+    """What a differ's init returns: called once, with the content of whatever namespace asks."""
 
     def __call__(self, content: Store) -> Differ: ...
 

@@ -24,8 +24,18 @@ class Graph:
         self.instances = tuple(instances)
 
     @classmethod
-    async def start(cls, found: Iterable[Registration[Any, Any]], settings: Settings) -> Graph:
+    async def start(
+        cls,
+        found: Iterable[Registration[Any, Any]],
+        settings: Settings,
+        essential: Iterable[str] = (),
+    ) -> Graph:
         """Start registrations in order. A later one with the URI of an earlier takes its place.
+
+        Args:
+          found: In any order.
+          settings: What they are told, and which are disabled or required.
+          essential: URIs of those without which there is no engine: what they raise is raised.
 
         Raises:
           InvalidArgument: config.toml has a table for a plugin that does not exist, or one that the
@@ -42,6 +52,7 @@ class Graph:
                 state=settings.state,
                 configs=tables,
                 disabled=settings.disabled_plugins,
+                essential=essential,
             ):
                 instances.append(one)
                 _check_told(settings, one, tables)

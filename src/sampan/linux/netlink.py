@@ -221,8 +221,12 @@ def add_port_vlan(
 
 
 def add_ifb(name: str, *, mtu: int | None = None) -> bytes:
-    """Make an intermediate functional block, where incoming traffic is queued; switched on."""
-    return _new_link("ifb", _common(name, mtu, None), b"", _IFF_UP)
+    """Make an intermediate functional block, where incoming traffic is queued; switched on.
+
+    It has no transmit queue of its own: what is put on it brings one.
+    """
+    parts = _common(name, mtu, None) + attribute(_IFLA_TXQLEN, struct.pack("=I", 0))
+    return _new_link("ifb", parts, b"", _IFF_UP)
 
 
 def add_dummy(name: str) -> bytes:

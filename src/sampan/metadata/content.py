@@ -131,7 +131,8 @@ class ContentView:
             # As the Protocol promises: an ingest of a blob that is here is dropped.
             await self._drop(where, ref)
             raise AlreadyExists(f"content {expected}: already exists")
-        bare = None if size is not None and total in (0, size) else await self._open(where, ref)
+        shared = size is not None and total in (0, size)
+        bare = None if shared else await self._open(where, ref, total)
         return _Writer(self, where, ref, lease, expected, bare, size or 0)
 
     async def status(self, ref: str) -> Status:

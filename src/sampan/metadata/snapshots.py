@@ -162,9 +162,9 @@ class SnapshotView:
             raise InvalidArgument("snapshot name must not be empty")
 
         def check(tx: Tx) -> tuple[str, str, str | None]:
-            old = self._get(tx, where, key)
             if self._row(tx, where, name) is not None:
                 raise AlreadyExists(f"snapshot {quoted(name)}: already exists")
+            old = self._get(tx, where, key)
             if old.kind is not Kind.ACTIVE:
                 raise FailedPrecondition(f"snapshot {quoted(key)} is {old.kind.value}, not active")
             below = self._parent(tx, where, parent) if parent else None

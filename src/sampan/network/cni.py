@@ -268,7 +268,7 @@ class _Dispatch:
         self.path = ":".join(config.bin_dirs)
 
     async def __call__(self, call: Call) -> Mapping[str, Any] | None:
-        if self._builtin(call.type):
+        if self._builtin(call.conf):
             from sampan.network.plugins import serve
 
             return await to_thread(serve, call, limit=_BUILTIN)
@@ -289,13 +289,13 @@ class _Dispatch:
         from sampan.network.executables import find
 
         for plugin in network.plugins:
-            if not self._builtin(plugin.type):
+            if not self._builtin(plugin.raw):
                 find(plugin.type, self._config.bin_dirs)
 
-    def _builtin(self, type: str) -> bool:
-        from sampan.network.plugins import TYPES
+    def _builtin(self, conf: Mapping[str, Any]) -> bool:
+        from sampan.network.plugins import serves
 
-        return self._config.builtin and type in TYPES
+        return self._config.builtin and serves(conf)
 
 
 def _check(request: Request) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,9 @@ from sampan.network.configs import NAME, NetworkConf
 from sampan.network.names import Names
 from sampan.network.subnets import (
     MARKER,
+    addresses_of,
     bridge_list,
+    bridge_name,
     changing,
     free_subnet,
     read_lists,
@@ -69,7 +70,13 @@ class BridgeNetworks:
                 taken = used([*read_lists(self._config.conf_dir), *read_lists(self._folder)])
                 ranges = _ranges(name, subnets, gateways, ip_range, ipv6, taken)
                 raw = bridge_list(
-                    name, _bridge_name(name), ranges, internal=internal, mtu=mtu, labels=labels
+                    name,
+                    bridge_name(self._folder, name),
+                    ranges,
+                    internal=internal,
+                    mtu=mtu,
+                    labels=labels,
+                    addresses=addresses_of(self._folder),
                 )
                 write_list(self._folder, raw)
             return self._find(name)
@@ -167,10 +174,6 @@ class BridgeNetworks:
             labels=dict(mine.get("labels") or {}),
             config=raw,
         )
-
-
-def _bridge_name(name: str) -> str:
-    return f"br-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _ranges(

@@ -24,7 +24,9 @@ from sampan.linux import netlink
 __all__ = [
     "MARKER",
     "Subnet",
+    "addresses_of",
     "bridge_list",
+    "bridge_name",
     "changing",
     "free_subnet",
     "make_default",
@@ -40,6 +42,7 @@ MARKER: Final = "sampan"
 """The key of a list of plugins under which we keep what is ours: its presence marks the file."""
 
 DEFAULT_BRIDGE: Final = "sampan0"
+_DEFAULT_ROOT: Final = Path("/var/lib/sampan")
 
 
 @contextmanager
@@ -123,9 +126,11 @@ def bridge_list(
     internal: bool = False,
     mtu: int = 0,
     labels: Mapping[str, str] | None = None,
+    addresses: Path | None = None,
 ) -> dict[str, Any]:
     """Return the list of plugins of a bridge network.
 
+    Addresses in use are kept in `addresses`: another root may have a network of the same name.
     An internal one has a gateway address on the bridge, but neither default route nor masquerade.
     """
     routes = []
@@ -140,6 +145,8 @@ def bridge_list(
         "hairpinMode": True,
         "ipam": {"type": "host-local", "ranges": [[dict(one)] for one in subnets]},
     }
+    if addresses is not None:
+        first["ipam"]["dataDir"] = str(addresses)
     if routes:
         first["ipam"]["routes"] = routes
     if mtu:
@@ -207,4 +214,17 @@ def make_default(folder: Path, others: Sequence[Mapping[str, Any]] = ()) -> None
             for version, prefix in ((4, 16), (6, 64))
             if version == 4 or os.path.exists("/proc/net/if_inet6")
         ]
-        write_list(folder, bridge_list("sampan", DEFAULT_BRIDGE, subnets))
+        bridge = DEFAULT_BRIDGE
+        if _DEFAULT_ROOT not in folder.parents:
+            bridge = bridge_name(folder, "sampan")
+        write_list(folder, bridge_list("sampan", bridge, subnets, addresses=addresses_of(folder)))
+
+
+def bridge_name(folder: Path, name: str) -> str:
+    """Return a name for the bridge of a network that no other root's network has."""
+    return f"br-{hashlib.sha256(f'{folder}/{name}'.encode()).hexdigest()[:12]}"
+
+
+def addresses_of(folder: Path) -> Path:
+    """Return where host-local keeps the addresses of the networks in `folder`."""
+    return folder.parent / "addresses"

@@ -37,16 +37,18 @@ class Birth:
     """Everything about one birth, prepared. Fds in it are the caller's unless said otherwise."""
 
     __slots__ = (
-        "asks_hooks", "cgroup_fds", "console_fd", "create_hooks", "debug_modules", "domainname",
-        "fifo_fd", "hook_state", "hostname", "joins", "keyring", "may_set_groups", "namespaces_have_user",
-        "new_flags", "passed_fds", "process", "rootfs", "start_hooks", "started", "stdio",
-        "sync_fd", "sysctls", "target_flags", "target_pidfd",
+        "asks_hooks", "cgroup_fds", "chroot", "console_fd", "create_hooks", "debug_modules",
+        "domainname", "fifo_fd", "hook_state", "hostname", "joins", "keyring", "may_set_groups",
+        "namespaces_have_user", "new_flags", "passed_fds", "process", "rootfs", "start_hooks",
+        "started", "stdio", "sync_fd", "sysctls", "target_flags", "target_pidfd",
     )  # fmt: skip
 
     def __init__(self, process: ProcessPlan, stdio: tuple[int, int, int]) -> None:
         self.process = process
         self.stdio = stdio
         self.rootfs: RootfsPlan | None = None
+        self.chroot = b""
+        """Instead of `rootfs`, without a mount namespace of its own."""
         self.new_flags = 0
         self.joins: list[tuple[int, int]] = []
         self.target_pidfd = -1
@@ -260,9 +262,7 @@ def _clone_by_detour(
     return Born(process.pidfd_pid(received[0]), received[0])
 
 
-def _set_up(
-    birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager | None
-) -> None:
+def _set_up(birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager | None) -> None:
     """Do to the child what it cannot; without `manager` it joins its cgroups itself."""
     if namespaces.new & ns.CLONE_NEWUSER:
         ns.write_id_map(born.pid, "uid", namespaces.uid_map)

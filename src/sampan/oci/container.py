@@ -20,7 +20,7 @@ from sampan.model.runtime.hooks import Hook
 from sampan.model.runtime.process import Process
 from sampan.model.runtime.resources import Resources
 from sampan.model.runtime.spec import Spec, parse_spec
-from sampan.oci import Child, State, log
+from sampan.oci import Child, State, execgroup, log
 from sampan.oci.birth import Birth, bear
 from sampan.oci.delivery import deliver
 from sampan.oci.hooks import run_hooks
@@ -220,12 +220,14 @@ class Container:
         pid_file: str | None = None,
         pidfd_socket: str | None = None,
         cgroup: str = "",
+        own_cgroup: str = "",
         debug_modules: bool = False,
     ) -> Child:
         """Execute one more process; it runs when this returns, as a child of the caller.
 
         With `ignore_paused` it may be frozen at once. `cgroup` is one below the container's that
-        exists, `[CONTROLLER:]PATH`. Everything else is as for `create`.
+        exists, `[CONTROLLER:]PATH`. `own_cgroup` is the name of one to be made for it, for
+        `signal_exec`; the caller removes it by `remove_exec`. Everything else is as for `create`.
 
         Raises:
           StartFailed: it could not be executed.
@@ -242,7 +244,10 @@ class Container:
         if affinity is None and self.spec.process is not None:
             affinity = self.spec.process.exec_cpu_affinity
         plan.affinity_initial, plan.affinity_final = plan_affinity(affinity)
-        manager = self._exec_cgroup(cgroup)
+        if own_cgroup:
+            manager = execgroup.join(self.cgroup, own_cgroup)
+        else:
+            manager = self._exec_cgroup(cgroup)
         birth = Birth(plan, stdio)
         birth.passed_fds = list(range(3, 3 + preserve_fds))
         birth.debug_modules = debug_modules
@@ -258,6 +263,10 @@ class Container:
                 os.close(birth.target_pidfd)
                 birth.target_pidfd = -1
             born = bear(birth, namespaces, manager)
+        except BaseException:
+            if own_cgroup:
+                self.remove_exec(own_cgroup)
+            raise
         finally:
             namespaces.close()
             if birth.target_pidfd >= 0:
@@ -273,6 +282,14 @@ class Container:
             state=self.hook_state(status),
         )
         return Child(born.pid, born.pidfd, born.console)
+
+    def signal_exec(self, own_cgroup: str, signal: int) -> None:
+        """Send a signal to every process that came of the exec with this cgroup, wherever it is."""
+        execgroup.signal(self.cgroup, own_cgroup, signal)
+
+    def remove_exec(self, own_cgroup: str) -> None:
+        """Remove the cgroup of an exec; what it has left running stays in the container's."""
+        execgroup.remove(self.cgroup, own_cgroup)
 
     def _exec_cgroup(self, where: str) -> cgroups.Manager:
         """Return the cgroup `[CONTROLLER:]PATH` below ours; with a controller, only there."""
@@ -329,6 +346,10 @@ class Container:
                 self.cgroup.delete(_UNMADE_TIMEOUT_S)
             except SampanError as err:
                 log.warning(f"left behind: {err}")
+        if "rdt" in self._document:
+            from sampan.oci.rdt import ClassOfService
+
+            ClassOfService(self._document["rdt"], [], must_exist=False).remove()
         self._folder.remove()
 
     def _kill_init(self) -> None:

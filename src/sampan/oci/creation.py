@@ -6,7 +6,7 @@ import os
 import time
 
 from sampan import cgroups
-from sampan.errors import InvalidArgument, SampanError, Unimplemented
+from sampan.errors import InvalidArgument, SampanError
 from sampan.linux import mounts as mnt
 from sampan.linux import namespaces as ns
 from sampan.linux import process
@@ -26,7 +26,10 @@ from sampan.oci.statefile import StateFolder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from sampan.oci.rdt import ClassOfService
 
 __all__ = ["choose_manager", "create", "make_cgroup", "new_document", "undo"]
 
@@ -91,18 +94,21 @@ def create(
         raise InvalidArgument("config.json has no process, or no linux section")
     if spec.process.terminal and console_socket is None and stdio == (-1, -1, -1):
         raise InvalidArgument("cannot allocate tty without a console socket")
-    _refuse_unsupported(spec)
+    _check_labels(spec)
     check_hooks(spec.hooks)
     folder = StateFolder.make(root, id)
     namespaces: NamespacePlan | None = None
     rootfs: RootfsPlan | None = None
     manager: cgroups.Manager | None = None
+    rdt: ClassOfService | None = None
+    document: dict[str, Any] = {}
     try:
         plan = plan_process(spec.process, spec.linux, root)
         namespaces = plan_namespaces(spec.linux)
         rootfs = plan_rootfs(spec, bundle, in_user_ns=namespaces.has_user, no_pivot=no_pivot)
         birth = Birth(plan, stdio)
         _fill(birth, spec, namespaces, rootfs, id, no_new_keyring=no_new_keyring)
+        extras, rdt = _plan_extras(spec, id)
         birth.passed_fds = list(range(3, 3 + listen_fds + preserve_fds))
         birth.debug_modules = debug_modules
         wanted = choose_manager(spec, id, systemd=systemd_cgroup, rootless=rootless)
@@ -113,10 +119,12 @@ def create(
         manager = wanted
         document["cgroup"] = manager.to_state()
         _plan_cgroup_mounts(rootfs, manager)
+        if rdt is not None and rdt.set_up():
+            document["rdt"] = rdt.path
         birth.fifo_fd = folder.make_fifo()
         container = Container(folder, document)
         birth.hook_state = container.hook_state("creating")
-        born = _bear(birth, namespaces, manager, container, folder, document, spec)
+        born = _bear(birth, namespaces, manager, container, folder, document, spec, extras)
         try:
             container.pidfd, container.modules = born.pidfd, born.modules
             deliver(
@@ -137,6 +145,8 @@ def create(
             container.close()
             raise
     except BaseException:
+        if rdt is not None and "rdt" in document:
+            rdt.remove()
         undo(folder, manager)
         raise
     finally:
@@ -148,18 +158,49 @@ def create(
     return container
 
 
-def _refuse_unsupported(spec: Spec) -> None:
-    """Say clearly what is asked and not there yet; nothing is skipped in silence."""
-    linux = spec.linux
-    assert linux is not None  # noqa: S101
-    asked = {
-        "linux.intelRdt": linux.intel_rdt,
-        "linux.netDevices": linux.net_devices,
-        "linux.mountLabel": linux.mount_label,
-    }
-    for name, value in asked.items():
-        if value:
-            raise Unimplemented(f"config.json asks for {name}, which is not supported yet")
+def _plan_extras(spec: Spec, id: str) -> tuple[list[Callable[[int], None]], ClassOfService | None]:
+    """Return what few containers ask for and is done to their init; its modules load for them."""
+    assert spec.linux is not None  # noqa: S101  create has checked
+    todo: list[Callable[[int], None]] = []
+    rdt = None
+    if spec.linux.net_devices:
+        from sampan.oci.netdevices import plan_net_devices
+
+        todo.append(plan_net_devices(spec.linux).move)
+    if spec.linux.intel_rdt is not None:
+        from sampan.oci.rdt import plan_rdt
+
+        rdt = plan_rdt(spec.linux.intel_rdt, id)
+        todo.append(rdt.add)
+    return todo, rdt
+
+
+def _check_labels(spec: Spec) -> None:
+    """Refuse a profile or label of a module that is off: without it nothing would confine.
+
+    Raises:
+      InvalidArgument: names what is off.
+    """
+    assert spec.process is not None  # noqa: S101  create has checked
+    profile, label = spec.process.apparmor_profile, spec.process.selinux_label
+    if profile and profile != "unconfined" and not _apparmor_is_on():
+        raise InvalidArgument(
+            f"process.apparmorProfile {profile!r} is given, but AppArmor is disabled or not "
+            "supported here"
+        )
+    if label and not os.path.exists("/sys/fs/selinux/enforce"):
+        raise InvalidArgument(
+            f"process.selinuxLabel {label!r} is given, but SELinux is disabled or not supported "
+            "here"
+        )
+
+
+def _apparmor_is_on() -> bool:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
 
 
 def _bear(
@@ -170,12 +211,15 @@ def _bear(
     folder: StateFolder,
     document: dict[str, Any],
     spec: Spec,
+    extras: list[Callable[[int], None]],
 ) -> Born:
     def remember(pid: int) -> None:
         container.pid = pid
         document["pid"] = pid
         document["start_time"] = process.start_time_ticks(pid)
         folder.write(document)
+        for extra in extras:
+            extra(pid)
 
     def hooks(pid: int) -> None:
         if spec.hooks is not None:
@@ -214,7 +258,8 @@ def _fill(
     if namespaces.new & ns.CLONE_NEWNS:
         birth.rootfs = rootfs
     else:
-        raise InvalidArgument("containers without a mount namespace of their own are not supported")
+        _refuse_mounts(spec, rootfs)
+        birth.chroot = rootfs.path
     kinds = {n.type for n in linux.namespaces}
     if spec.hostname:
         if "uts" not in kinds:
@@ -228,6 +273,26 @@ def _fill(
         birth.asks_hooks = bool(hooks.prestart or hooks.create_runtime)
         birth.create_hooks = hooks.create_container
         birth.start_hooks = hooks.start_container
+
+
+def _refuse_mounts(spec: Spec, rootfs: RootfsPlan) -> None:
+    """Without a mount namespace of its own a container gets its root by chroot, and no mounts.
+
+    They would be made in somebody else's namespace, and outlive the container there.
+    """
+    assert spec.linux is not None  # noqa: S101  create has checked
+    asked = {
+        "mounts": spec.mounts,
+        "root.readonly": rootfs.readonly,
+        "linux.maskedPaths": rootfs.masked,
+        "linux.readonlyPaths": rootfs.readonly_paths,
+        "linux.rootfsPropagation": spec.linux.rootfs_propagation,
+        "linux.devices": spec.linux.devices,
+        "process.terminal": spec.process is not None and spec.process.terminal,
+    }
+    for name, value in asked.items():
+        if value:
+            raise InvalidArgument(f"unable to apply {name} without a private MNT namespace")
 
 
 def _with_default_devices(resources: Resources) -> Resources:
@@ -278,7 +343,7 @@ def _plan_cgroup_mounts(rootfs: RootfsPlan, manager: cgroups.Manager) -> None:
         if len(names) > 1:
             links = [(os.fsencode(name), os.fsencode(merged)) for name in names]
             rootfs.cgroup_links.extend(links)
-    if not controllers:
+    if not controllers and "unified" in manager.paths:
         path = manager.paths["unified"]
         rootfs.cgroup_v2 = mnt.open_tree(mnt.AT_FDCWD, path, mnt.OPEN_TREE_CLONE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sampan import __version__
 from sampan.linux import capabilities
+from sampan.linux.scheduling import MPOL_FLAGS, MPOL_MODES
 from sampan.oci.rootfs.options import known_options
 from sampan.oci.seccomp import ACTIONS, ARCHITECTURES, FLAGS, OPERATORS
 
@@ -13,19 +14,28 @@ if TYPE_CHECKING:
 
 __all__ = ["features"]
 
+_HOOKS = (
+    "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop",
+)  # fmt: skip
+
 
 def features() -> dict[str, Any]:
-    """Return the document; only what works is in it."""
-    options = [name for name in known_options() if name not in ("idmap", "ridmap")]
+    """Return the document: what the runtime can do, whatever this host has."""
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.1",
-        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
-        "mountOptions": options,
+        "ociVersionMax": "1.3.0",
+        "hooks": list(_HOOKS),
+        "mountOptions": list(known_options()),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": list(capabilities.NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
+            "cgroup": {
+                "v1": True,
+                "v2": True,
+                "systemd": True,
+                "systemdUser": True,
+                "rdma": True,
+            },
             "seccomp": {
                 "enabled": True,
                 "actions": sorted(ACTIONS),
@@ -36,7 +46,14 @@ def features() -> dict[str, Any]:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": False},
+            "memoryPolicy": {"modes": sorted(MPOL_MODES), "flags": sorted(MPOL_FLAGS)},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
-        "annotations": {"org.sampan.version": __version__},
+        "annotations": {
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+            "org.sampan.version": __version__,
+        },
+        "potentiallyUnsafeConfigAnnotations": [],
     }

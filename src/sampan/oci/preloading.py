@@ -7,7 +7,10 @@ from sampan.oci import commands
 
 __all__ = ["load_all"]
 
-_MODULES = ("container", "creation", "birth", "hooks", "seccomp", "features")
+_MODULES = (
+    "container", "creation", "birth", "hooks", "seccomp", "features", "netdevices", "rdt",
+    "criu.dump", "criu.undump",
+)  # fmt: skip
 
 
 def load_all() -> None:

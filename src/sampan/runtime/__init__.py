@@ -159,7 +159,13 @@ class Tasks(Protocol):
         """Add a process (JSON of `process` in config.json), to be started by `start`."""
         ...
 
-    async def kill(self, id: str, signal: int, *, exec_id: str = "", all: bool = False) -> None: ...
+    async def kill(self, id: str, signal: int, *, exec_id: str = "", all: bool = False) -> None:
+        """Send a signal to a process.
+
+        With `all` to every process of the container; with an `exec_id`, too, to every process that
+        came of that exec, those in sessions of their own included, and to nothing else.
+        """
+        ...
 
     async def wait(self, id: str, exec_id: str = "") -> Exit:
         """Wait for the end, without deadline; what is over is answered at once."""

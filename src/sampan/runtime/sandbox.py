@@ -1,13 +1,13 @@
 """Pods' shims: one process for all containers of a pod, started before the first of them.
 
-    pods = PodShims(state, shims)
-    await pods.start("p1")                                    # fork, CreateSandbox, StartSandbox
-    await tasks.create("c1", spec=..., pod=pods.bundle("p1"))
-    await pods.stop("p1")                                     # all its containers end
-    await pods.delete("p1")                                   # the shim ends, the bundle goes
+pods = PodShims(state, shims)
+await pods.start("p1")                                    # fork, CreateSandbox, StartSandbox
+await tasks.create("c1", spec=..., pod=pods.bundle("p1"))
+await pods.stop("p1")                                     # all its containers end
+await pods.delete("p1")                                   # the shim ends, the bundle goes
 
-    <state>/io.containerd.sandbox.controller.v1.shim/<namespace>/<id>/
-      config.json  runtime  address  shim.pid      as a task's bundle has them; rootfs stays empty
+<state>/io.containerd.sandbox.controller.v1.shim/<namespace>/<id>/
+  config.json  runtime  address  shim.pid      as a task's bundle has them; rootfs stays empty
 """
 
 from __future__ import annotations

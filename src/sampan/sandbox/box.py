@@ -278,6 +278,7 @@ class Sandbox:
             networking=networking_of(options),
             root=self._root,
             snapshotter=self._snapshotter,
+            swept=True,
         )
         self._container, self._mounts = created.container, created.mounts
         self._name, self._owner_fd = created.name, created.owner_fd

@@ -22,6 +22,7 @@ from sampan.sandbox.values import Change
 from sampan.sandbox.workers import UPPERS, ask
 
 if TYPE_CHECKING:
+    from sampan.model.image import ContainerConfig
     from sampan.model.mounts import Mount as RawMount
     from sampan.sandbox.box import Sandbox
 
@@ -87,7 +88,7 @@ async def fork(box: Sandbox, *, name: str, timeout: float | None) -> Sandbox:
     return await child.start()
 
 
-async def _config(box: Sandbox) -> object:
+async def _config(box: Sandbox) -> ContainerConfig | None:
     """Return the config of the sandbox's image, if it has one."""
     from sampan.client.host import HOST
     from sampan.client.images import config_of, find
@@ -191,11 +192,14 @@ async def diff(box: Sandbox, name: str) -> list[Change]:
         if scratch:
             with suppress(NotFound):
                 await shielded(20, view.remove(scratch))
-    return await to_thread(_changes, fd)
+    try:
+        return await to_thread(_changes, fd)
+    finally:
+        os.close(fd)
 
 
 def _changes(fd: int) -> list[Change]:
-    with open(fd, "rb") as file:
+    with open(fd, "rb", closefd=False) as file:
         file.seek(0)
         return sorted(Change(*json.loads(line)) for line in file)
 

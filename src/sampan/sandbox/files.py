@@ -80,13 +80,13 @@ class Files:
     async def read(self, path: str) -> bytes:
         """See Sandbox."""
         _, (fd,) = await self._ask("open", path=path, flags=os.O_RDONLY)
-        return await to_thread(_read, fd, path, limit=_COPIES)
+        return await _consumed(fd, _read, path)
 
     @scoped
     async def write(self, path: str, data: bytes, mode: int, user: str) -> None:
         """See Sandbox."""
         _, (fd,) = await self._ask("open", path=path, flags=_MODES["w"], mode=mode, user=user)
-        await to_thread(_write, fd, data, limit=_COPIES)
+        await _consumed(fd, _write, data)
 
     @scoped
     async def open(self, path: str, mode: str) -> IO[Any]:
@@ -110,7 +110,7 @@ class Files:
     async def listdir(self, path: str) -> list[FileInfo]:
         """See Sandbox."""
         _, (fd,) = await self._ask("list", path=path)
-        found = json.loads(await to_thread(_read, fd, path, limit=_COPIES))
+        found = json.loads(await _consumed(fd, _read, path))
         return [FileInfo(*one) for one in found]
 
     @scoped
@@ -137,7 +137,7 @@ class Files:
                 _, (there,) = await self._ask(
                     "open", path=target, flags=flags, mode=mode, user=user
                 )
-                await to_thread(_copy, fd, there, limit=_COPIES)
+                await _consumed(there, _copy, fd)
                 return
             await _piped(
                 lambda out: to_thread(_pack_ours, fd, out, limit=_COPIES),
@@ -154,7 +154,7 @@ class Files:
             info = await self.stat(await self._followed(source))
         if info.kind != "folder":
             _, (fd,) = await self._ask("open", path=source, flags=os.O_RDONLY)
-            await to_thread(_save, fd, target, info.mode, limit=_COPIES)
+            await _consumed(fd, _save, target, info.mode)
             return
         await to_thread(_make_folder, target)
         folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -189,6 +189,22 @@ class Files:
         try:
             await self._ask("pack", [fd], path="/", whole=True)
         finally:
+            os.close(fd)
+
+
+async def _consumed(fd: int, fn: Callable[..., T], *args: Any) -> T:
+    """Call `fn(fd, *args)`, which closes the fd, in a thread; one that never ran has it closed."""
+    taken = False
+
+    def run() -> T:
+        nonlocal taken
+        taken = True
+        return fn(fd, *args)
+
+    try:
+        return await to_thread(run, limit=_COPIES)
+    finally:
+        if not taken:
             os.close(fd)
 
 
@@ -249,7 +265,7 @@ def _write(fd: int, data: bytes) -> None:
             left = left[file.write(left) :]
 
 
-def _copy(source: int, fd: int) -> None:
+def _copy(fd: int, source: int) -> None:
     with open(source, "rb", closefd=False) as reader, open(fd, "wb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
 

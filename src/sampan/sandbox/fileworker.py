@@ -104,7 +104,7 @@ def _of_os_error(err: OSError, path: str) -> list[Any]:
 def _enter(request: dict[str, Any], where: int, given: list[int]) -> _Root:
     """Make the sandbox's root our own, and give up what is not needed there."""
     if request.get("folder"):
-        root = _Root(os.open(".", _FOLDER, dir_fd=where), tuple(request["ids"]), given)  # type: ignore[arg-type]
+        root = _Root(os.open(".", _FOLDER, dir_fd=where), tuple(request["ids"]), given)
     else:
         pid = int(request["pid"])
         fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The first process of a sandbox: a program of 280 bytes that waits and reaps, for images that have none.
+"""The first process of a sandbox: a program of 250 bytes that waits and reaps, for any image.
 
 A pid namespace lives as long as its first process. An image may hold no shell and no `sleep`, and
 our interpreter has no business inside a container; so we bring an ELF file of our own. It says

@@ -13,9 +13,11 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["call", "iterate"]
+
+_UNDO_S: Final = 120.0
 
 T = TypeVar("T")
 
@@ -54,25 +56,30 @@ class _Portal:
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if threading.current_thread() is self._thread:
             raise RuntimeError("sampan is called from its own event loop: use sampan.aio there")
-        future = asyncio.run_coroutine_threadsafe(work(), self.loop)
+        answer: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            task = self.loop.create_task(work())
+            tasks.append(task)
+            task.add_done_callback(ended)
+
+        def ended(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                answer.set_exception(asyncio.CancelledError())
+            elif (error := task.exception()) is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(task.result())
+
+        self.loop.call_soon_threadsafe(start)
         try:
-            return future.result()
+            return answer.result()
         except BaseException:
-            if not future.done():  # we were interrupted, not the work
-                ended = threading.Event()
-                future.add_done_callback(lambda _: ended.set())
-                future.cancel()
-                self._settle(ended)
+            if not answer.done():  # we were interrupted, not the work
+                self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+                answer.exception(_UNDO_S)
             raise
-
-    def _settle(self, ended: threading.Event) -> None:
-        """Wait until what a cancelled task undoes is undone: the future is done before it is."""
-
-        async def idle() -> None:
-            await asyncio.sleep(0)
-
-        ended.wait(1)
-        asyncio.run_coroutine_threadsafe(idle(), self.loop).result(30)
 
 
 _lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""A program in a sandbox, shaped as asyncio's and `subprocess`'s processes are.
+r"""A program in a sandbox, shaped as asyncio's and `subprocess`'s processes are.
 
     async with box.exec("sh", "-c", "cat; exit 3") as p:
-        await p.stdin.write(b"hello\\n")
+        await p.stdin.write(b"hello\n")
         await p.stdin.close()
         print(await p.stdout.readline())
         status = await p.wait()
@@ -168,7 +168,7 @@ class Process:
         self._fifos = fifos
         await to_thread(fifos.make)
         stdio = Stdio(fifos.path(0), fifos.path(1), fifos.path(2), self._tty)
-        # Neither call is left half-way: an exec that is being born can be neither killed nor deleted.
+        # Neither call is left half-way: an exec being born can be neither killed nor deleted.
         await shielded(_END_S, tasks.exec(box, self.id, json.dumps(spec).encode(), stdio))
         self.pid = await shielded(4 * _END_S, tasks.start(box, self.id))
         loop = asyncio.get_running_loop()

@@ -2,8 +2,8 @@
 
     Writer ─► fifo 0 ─► shim ─► process ─► shim ─► fifo 1, 2 ─► Reader
 
-We open the reading ends before the process exists, so that nothing it writes is lost; the shim holds
-both ends of each until it is over, so a Reader sees the end only then. Nothing is read before
+We open the reading ends before the process exists, so that nothing it writes is lost; the shim
+holds both ends of each until it is over, so a Reader sees the end only then. Nothing is read before
 somebody asks: a process that writes more than the pipes hold waits, as with `subprocess`.
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan import errors
-from sampan.concurrency import Limit, to_thread
+from sampan.concurrency import Limit, shielded, to_thread
 from sampan.linux import fds as fdlib
 
 if TYPE_CHECKING:
@@ -43,22 +43,25 @@ async def ask(
         with theirs:
             born.append(zygote.fork(target, payload, [theirs.fileno(), *fds], name="sampan-files"))
 
+    received: list[int] = []
     try:
-        await to_thread(fork, limit=_FORKS)
-        await _readable(ours)
         try:
-            data, received = fdlib.recv_fds(ours, _MOST_BYTES, 4)
-        except ConnectionError:
-            data, received = b"", []
+            await to_thread(fork, limit=_FORKS)
+            await _readable(ours)
+            data, received = _receive(ours)
+        except BaseException:
+            for worker in born:
+                worker.signal(9)
+            raise
+        finally:
+            theirs.close()
+            ours.close()
+            for worker in born:
+                await shielded(15, _over(worker))
     except BaseException:
-        for worker in born:
-            worker.signal(9)
+        for fd in received:
+            os.close(fd)
         raise
-    finally:
-        theirs.close()
-        ours.close()
-        for worker in born:
-            await _over(worker)
     if not data:
         raise errors.Internal(f"worker {target} ended without an answer: see its stderr")
     kind, value = json.loads(data)
@@ -67,6 +70,13 @@ async def ask(
     for fd in received:
         os.close(fd)
     raise getattr(errors, kind, errors.Unknown)(value)
+
+
+def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
+    try:
+        return fdlib.recv_fds(ours, _MOST_BYTES, 4)
+    except ConnectionError:
+        return b"", []
 
 
 async def _readable(sock: socket.socket) -> None:

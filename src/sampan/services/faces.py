@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,14 +66,18 @@ class Rooms:
     transfers: Policy
     features: Callable[[], Awaitable[bytes]] | None = None
     """Asks our OCI runtime for its features."""
+    differ: Any = None
+    """Of the engine's configuration: an Applier and a Comparer; None is our own alone."""
+    proxied: Mapping[str, SandboxController] = field(default_factory=dict)
+    """Sandboxers in other processes, by name."""
 
 
 def faces(rooms: Rooms) -> list[Any]:
     """Return the services, health and reflection among them, as handlers of grpclib."""
     metadata = rooms.metadata
     streams = Streams()
-    applier = LayerApplier(metadata.content, rooms.runner)
-    comparer = WalkingComparer(metadata.content)
+    applier = rooms.differ or LayerApplier(metadata.content, rooms.runner)
+    comparer = rooms.differ or WalkingComparer(metadata.content)
     checkpoints = Checkpoints(
         rooms.state / "checkpoints", rooms.tasks, metadata.content, applier, comparer
     )
@@ -81,7 +85,7 @@ def faces(rooms: Rooms) -> list[Any]:
         ContainersService(metadata),
         ContentService(metadata),
         DiffService(applier, comparer),
-        ControllerService({SANDBOXER: rooms.sandboxes}, rooms.events),
+        ControllerService({**rooms.proxied, SANDBOXER: rooms.sandboxes}, rooms.events),
         EventsService(rooms.events),
         ImagesService(metadata),
         IntrospectionService(rooms.uuid, rooms.plugins, rooms.features),

@@ -118,6 +118,7 @@ class Births:
             raise
         streams.born(born.console)
         process.streams = streams
+        process.group = born.group
         return born
 
     def _streams(self, container: Container, process: Process) -> Streams:

@@ -48,17 +48,18 @@ class Native:
         self._no_pivot = no_pivot
         self._no_new_keyring = no_new_keyring
         self._apart = apart
+        self._execs = 0
 
     @classmethod
-    def restored(
-        cls, errands: Errands, root: str, id: str, bundle: str, systemd_cgroup: bool
-    ) -> Native:
+    def restored(cls, errands: Errands, root: str, id: str, bundle: str, execs: int) -> Native:
         """Return another like the one that `save` was called on."""
-        return cls(errands, root, id, bundle, systemd_cgroup=systemd_cgroup)
+        native = cls(errands, root, id, bundle)
+        native._execs = execs
+        return native
 
     def save(self) -> tuple[Any, ...]:
         """See Runtime. What only `create` wants is left out."""
-        return "native", self._root, self._id, self._bundle, self._systemd_cgroup
+        return "native", self._root, self._id, self._bundle, self._execs
 
     async def create(
         self,
@@ -112,11 +113,22 @@ class Native:
         """See Runtime."""
         values = _json(process, f"exec {exec_id}: bad process")
         values["terminal"] = terminal
-        child = self._load().exec(Process.from_json(values), stdio=stdio)
+        self._execs += 1
+        group = f"exec-{self._execs}"
+        child = self._load().exec(Process.from_json(values), stdio=stdio, own_cgroup=group)
         os.close(child.pidfd)  # only the shim reaps that pid: it needs no more than the number
         if not terminal and child.console >= 0:
             os.close(child.console)
-        return Born(child.pid, child.console if terminal else -1)
+        return Born(child.pid, child.console if terminal else -1, group)
+
+    async def kill_exec(self, group: str, pid: int, signal: int) -> None:
+        """See Runtime."""
+        self._load().signal_exec(group, signal)
+
+    async def remove_exec(self, group: str) -> None:
+        """See Runtime."""
+        with contextlib.suppress(NotFound):
+            self._load().remove_exec(group)
 
     def _load(self) -> oci.Container:
         # Not kept: of an idle container the shim needs nothing, and the state is on disk anyway.

@@ -115,8 +115,8 @@ def _attach(tree: int, target: str) -> None:
 def _overlay(options: list[str], flags: int, target: str, userns: int = -1) -> None:
     """Mount an overlay whose options do not fit into a page, layer by layer.
 
-    With `userns` the ids of the lower layers are mapped. Layers are given by fd then, of mounts that
-    nobody sees; before Linux 6.13, which takes no fds, they stand below `target` for a moment.
+    With `userns` the ids of the lower layers are mapped. Layers are given by fd then, of mounts
+    that nobody sees; before Linux 6.13, which takes no fds, they stand on `target` for a moment.
     """
     pairs: list[tuple[str, str | int | None]] = []
     trees: list[int] = []
@@ -143,9 +143,7 @@ def _overlay(options: list[str], flags: int, target: str, userns: int = -1) -> N
             os.close(tree)
 
 
-def _overlay_by_path(
-    pairs: list[tuple[str, str | int | None]], flags: int, target: str
-) -> None:
+def _overlay_by_path(pairs: list[tuple[str, str | int | None]], flags: int, target: str) -> None:
     """Mount with layers that stand in a tmpfs on `target` until the overlay covers them."""
     linux.mount("layers", target, "tmpfs", 0, "mode=700,size=64k")
     try:

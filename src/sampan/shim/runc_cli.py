@@ -108,6 +108,14 @@ class RuncCli:
         finally:
             os.unlink(path)
 
+    async def kill_exec(self, group: str, pid: int, signal: int) -> None:
+        """See Runtime; a program cannot be asked to, so that its session must do."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal)
+
+    async def remove_exec(self, group: str) -> None:
+        """See Runtime; there is nothing."""
+
     async def _birth(
         self,
         command: list[str],

@@ -11,12 +11,14 @@ __all__ = ["Born", "CheckpointWanted", "Runtime"]
 class Born:
     """A process that was created; a child of the shim, or one that it has adopted."""
 
-    __slots__ = ("console", "pid")
+    __slots__ = ("console", "group", "pid")
 
-    def __init__(self, pid: int, console: int = -1) -> None:
+    def __init__(self, pid: int, console: int = -1, group: str = "") -> None:
         self.pid = pid
         self.console = console
         """Master of its terminal, owned by whoever holds this; -1 without one."""
+        self.group = group
+        """Of an exec: what `kill_exec` calls all of its processes; "" where there is no such."""
 
 
 class CheckpointWanted:
@@ -60,6 +62,12 @@ class Runtime(Protocol):
         self, exec_id: str, process: bytes, stdio: tuple[int, int, int], *, terminal: bool
     ) -> Born:
         """Run another process, given as JSON."""
+
+    async def kill_exec(self, group: str, pid: int, signal: int) -> None:
+        """Signal every process of an exec: `group` and `pid` are those of its `Born`."""
+
+    async def remove_exec(self, group: str) -> None:
+        """Forget an exec that has ended."""
 
     async def kill(self, signal: int, *, everything: bool) -> None:
         """Signal init, or every process of the container."""

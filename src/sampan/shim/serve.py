@@ -137,9 +137,9 @@ def run(
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
     if kept is not None:
         tasks.pid = kept.keeper_pid
-        Rest(
-            kept, loop, server, reaper, publisher, tasks, sandboxes, idle_s=config.rest_s
-        ).begin(state)
+        Rest(kept, loop, server, reaper, publisher, tasks, sandboxes, idle_s=config.rest_s).begin(
+            state
+        )
     loop.run()
     loop.close()
     return 0

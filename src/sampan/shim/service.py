@@ -203,11 +203,15 @@ class TaskService:
         return task.WaitResponse(exit_status=end.status, exited_at=Timestamp.of_ns(end.at_ns))
 
     async def kill(self, request: task.KillRequest, _: Context) -> Message:
-        """Signal a process, or with `all` everything in the container."""
+        """Signal a process, or with `all` the whole container, or all that an exec began."""
         container = self._get(request.id)
         process = container.process(request.exec_id)
         if request.all and process is container.init:
             await container.runtime.kill(request.signal, everything=True)
+            return Empty()
+        if request.all and process.group:
+            # What it has started may live on, wherever it is.
+            await container.runtime.kill_exec(process.group, process.pid, request.signal)
             return Empty()
         if process.exit is not None:
             raise NotFound(f"process {request.exec_id or request.id} already finished: not found")
@@ -236,6 +240,8 @@ class TaskService:
         if process.started and process.exit is None:
             raise FailedPrecondition(f"process {process.exec_id} must be deleted while stopped")
         container.execs.pop(process.exec_id, None)
+        if process.group:
+            await container.runtime.remove_exec(process.group)
         if process.streams is not None:
             process.streams.close()
         return _delete_response(process)

@@ -20,7 +20,8 @@ class Process:
     """Init, whose `exec_id` is empty, or an exec."""
 
     __slots__ = (
-        "ended", "exec_id", "exit", "exited", "lock", "pid", "spec", "started", "streams", "wanted",
+        "ended", "exec_id", "exit", "exited", "group", "lock", "pid", "spec", "started", "streams",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, exec_id: str, wanted: Wanted, spec: bytes = b"") -> None:
@@ -28,6 +29,8 @@ class Process:
         self.wanted = wanted
         self.spec = spec
         self.pid = 0
+        self.group = ""
+        """See runtimes.Born."""
         self.started = False
         self.streams: Streams | None = None
         self.exit: Exit | None = None
@@ -49,6 +52,7 @@ class Process:
             "wanted": (wanted.stdin, wanted.stdout, wanted.stderr, wanted.terminal),
             "spec": b"" if self.started else self.spec,
             "pid": self.pid,
+            "group": self.group,
             "started": self.started,
             "exit": (self.exit.status, self.exit.at_ns) if self.exit else None,
             "streams": streams,
@@ -59,6 +63,7 @@ class Process:
         """Return the process that was saved, without its streams."""
         process = cls(saved["exec_id"], Wanted(*saved["wanted"]), saved["spec"])
         process.pid = saved["pid"]
+        process.group = saved["group"]
         process.started = saved["started"]
         if saved["exit"] is not None:
             process.exit = Exit(*saved["exit"])

@@ -6,7 +6,7 @@
                               both have the same layers are not looked into
 
 Mounts are what a snapshotter returned; nothing is mounted. All goes by dirfds, each thing is opened
-once as a place (O_PATH), so that a container which writes meanwhile is read as it was or not at all.
+once as a place (O_PATH), so that what a container writes meanwhile is read as it was or not at all.
 What is open for writing, or mapped, is as its writer left it: overlayfs keeps no pages of its own,
 so the upper file's pages are the only ones, and they are what a copy reads and a reflink flushes.
 

@@ -13,6 +13,9 @@ tasks left is killed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
+import json
 import os
 import re
 import select
@@ -21,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +33,7 @@ from typing import Any, Final, Self
 import sampan
 from sampan.testing.requirements import require
 
-__all__ = ["Client", "Daemon", "masked", "requirements"]
+__all__ = ["Client", "Daemon", "masked", "requirements", "tiny_archive"]
 
 _START_S: Final = 30.0
 _STOP_S: Final = 20.0
@@ -236,10 +240,16 @@ class Client:
         )
 
     def stream(
-        self, method: str, requests: Iterable[Any], answer: Any, namespace: str = "test"
+        self,
+        method: str,
+        requests: Iterable[Any],
+        answer: Any,
+        namespace: str = "test",
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Return the call of a method that streams both ways: iterate over it, or cancel it."""
-        return self._do("stream_stream", method, iter(requests), answer, namespace, 60, None)
+        return self._do("stream_stream", method, iter(requests), answer, namespace, 60, headers)
 
     def failed(self, method: str, request: Any, answer: Any, **more: Any) -> tuple[str, str]:
         """Return name of the code and text of a unary call's error; "OK" where there is none."""
@@ -278,6 +288,29 @@ class Client:
         return bound(request, metadata=[*metadata, *(headers or {}).items()], timeout=timeout_s)
 
 
+def tiny_archive(folder: Path, name: str = "example.com/tool:1") -> Path:
+    """Make a docker archive of an image whose one layer is bin/tool; return its path."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        _add(tar, "bin/tool", b"#!/bin/sh\n", 0o755)
+    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest}"]}
+    config = {"architecture": _ARCHITECTURES[os.uname().machine], "os": "linux", "rootfs": rootfs}
+    items = [{"Config": "c.json", "RepoTags": [name], "Layers": ["l/layer.tar"]}]
+    with tarfile.open(folder / "tiny.tar", "w") as tar:
+        _add(tar, "c.json", json.dumps(config).encode())
+        _add(tar, "l/layer.tar", layer.getvalue())
+        _add(tar, "manifest.json", json.dumps(items).encode())
+    return folder / "tiny.tar"
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), mode
+    tar.addfile(info, io.BytesIO(data))
+
+
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _MASKS: Final[Sequence[tuple[str, str]]] = (
     (r"\x1b\[[0-9;]*m", ""),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[0-9.]*( ?[+-]\d{4} UTC|Z|[+-]\d\d:\d\d)?", "TIME"),

@@ -34,6 +34,11 @@ ORIGINALS: Final = Path("/usr/lib/cni")
 
 SERVED_BY: Final = ("originals", "built in")
 
+_SHARED: Final = re.compile(
+    r"-A (CNI-HOSTPORT-(MASQ|SETMARK)|CNI-ISOLATION-\S+) |"
+    r"-j (CNI-HOSTPORT-(MASQ|DNAT)|CNI-ISOLATION-\S+|CNI-FORWARD)$|CNI firewall plugin admin"
+)
+"""Rules that the first container brings and all others use."""
 _VOLATILE: Final = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
 
 
@@ -88,7 +93,9 @@ class Host:
         return made
 
     async def close(self) -> None:
-        """Wait for what was put off."""
+        """Remove the namespaces, and wait for what was put off."""
+        for key in await self.namespaces.list():
+            await self.namespaces.remove(key)
         await self.namespaces.close()
         for one in self._made:
             await one.close()
@@ -167,7 +174,11 @@ class Host:
 
     def inventory(self) -> set[str]:
         """Return what there is on the host and in its folders; bridges and empty chains stay."""
-        found = {f"rule {one}" for one in self.rules() if " -A " in one}
+        found = {
+            f"rule {one}"
+            for one in self.rules()
+            if " -A " in one and ("CNI-DN-" in one or not _SHARED.search(one))
+        }
         found |= {
             f"nft {line.strip()}"
             for line in self.tell("nft", "list", "ruleset").splitlines()
@@ -185,4 +196,3 @@ class Host:
                 if path.name != ".lock"
             }
         return found
-

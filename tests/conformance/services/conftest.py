@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
-from sampan.testing.daemons import Client, Daemon
+from sampan.api.containerd.services.leases.v1 import leases_pb2 as leases
+from sampan.testing.daemons import Client, Daemon, tiny_archive
 from sampan.testing.session import SESSION
 
 CALLED: Final[set[str]] = set()
@@ -23,29 +26,31 @@ class Peer:
         self.daemon = daemon
         self.client = client
         self.namespace = ""
+        self.case = ""
+        self.headers: dict[str, str] = {}
 
     @property
     def folder(self) -> Path:
         return self.daemon.folder
 
+    def _scope(self, more: dict[str, Any]) -> dict[str, Any]:
+        headers = {**self.headers, **(more.pop("headers", None) or {})}
+        return {"namespace": self.namespace, "headers": headers, **more}
+
     def get(self, method: str, request: Any, answer: Any, **more: Any) -> Any:
         """Return the answer; a failure fails the test."""
         CALLED.add(method)
-        return self.client.call(
-            method, request, answer, more.pop("namespace", self.namespace), **more
-        )
+        return self.client.call(method, request, answer, **self._scope(more))
 
     def code(self, method: str, request: Any, answer: Any, **more: Any) -> str:
         """Return the name of the code of a unary call."""
         CALLED.add(method)
-        namespace = more.pop("namespace", self.namespace)
-        return self.client.failed(method, request, answer, namespace=namespace, **more)[0]
+        return self.client.failed(method, request, answer, **self._scope(more))[0]
 
     def listed(self, method: str, request: Any, answer: Any, **more: Any) -> list[Any]:
         """Return everything that a method streams."""
         CALLED.add(method)
-        namespace = more.pop("namespace", self.namespace)
-        return self.client.listed(method, request, answer, namespace, **more)
+        return self.client.listed(method, request, answer, **self._scope(more))
 
     def list_code(self, method: str, request: Any, answer: Any) -> str:
         """Return the code that a streaming method ends with."""
@@ -60,7 +65,9 @@ class Peer:
     def stream(self, method: str, requests: Any, answer: Any) -> Any:
         """Return the call of a method that streams both ways."""
         CALLED.add(method)
-        return self.client.stream(method, requests, answer, self.namespace)
+        return self.client.stream(
+            method, requests, answer, namespace=self.namespace, headers=self.headers
+        )
 
     def stream_code(self, method: str, requests: Any, answer: Any) -> str:
         """Return the code that it ends with."""
@@ -70,9 +77,25 @@ class Peer:
 Case = Callable[[Peer], Any]
 
 
+@contextmanager
+def _lease(peer: Peer, *, wanted: bool) -> Iterator[None]:
+    """Let nothing that the case makes be garbage, whenever a collection runs."""
+    peer.headers = {}
+    if wanted:
+        request = leases.CreateRequest(id="case")
+        peer.get("leases.v1.Leases/Create", request, leases.CreateResponse)
+        peer.headers = {"containerd-lease": "case"}
+    yield
+    peer.headers = {}
+    if wanted:
+        peer.get("leases.v1.Leases/Delete", leases.DeleteRequest(id="case"), Empty)
+
+
 def _peer(kind: str) -> Iterator[Peer]:
     folder = SESSION.new_folder()
     with Daemon(kind, folder) as daemon, daemon.client() as client:
+        # What a daemon starts when it is first needed, such as our template of workers, is there.
+        daemon.ok("image", "import", str(tiny_archive(folder)))
         yield Peer(daemon, client)
         assert daemon.alive, f"{kind} died: {daemon.log.read_text()[-3000:]}"
     shutil.rmtree(folder)
@@ -97,8 +120,14 @@ def alike(ours: Peer, theirs: Peer) -> Callable[[Case], None]:
     def compare(case: Case) -> None:
         found = []
         for peer in (ours, theirs):
-            peer.namespace = case.__name__.replace("_", "-")
-            found.append(case(peer))
+            peer.case = case.__name__
+            peer.namespace = peer.case.replace("_", "-")
+            with _lease(peer, wanted=getattr(case, "leased", False)):
+                found.append(case(peer))
+        if isinstance(found[0], list) and len(found[0]) == len(found[1]):
+            pairs = enumerate(zip(*found, strict=True))
+            wrong = [f"{at}: ours {a!r}\n   theirs {b!r}" for at, (a, b) in pairs if a != b]
+            assert not wrong, "\n".join(wrong)
         assert found[0] == found[1]
 
     return compare

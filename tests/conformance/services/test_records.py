@@ -287,13 +287,12 @@ def image_deleted_with_target(peer: Any) -> Any:
     _image_call(peer, "Create", image=_image())
     other = _image()
     other.target.digest = "sha256:" + "2" * 64
-    found = [
+    return [
         _image_call(peer, "Delete", name="a:1", target=other.target),
         _image_call(peer, "Get", name="a:1"),
         _image_call(peer, "Delete", name="a:1", target=_image().target),
         _image_call(peer, "Get", name="a:1"),
     ]
-    return found
 
 
 # --- leases -----------------------------------------------------------------------------
@@ -319,8 +318,8 @@ def lease_life(peer: Any) -> Any:
     named = [one for one in answer.leases if len(one.id) == 1]
     assert len(answer.leases) == len(named) + 1  # an id was made for the one without
     found.append(sorted((one.id, sorted(one.labels.items())) for one in named))
-    for filters in (["id==l"], ["labels.a==b"], ["id=l"]):
-        found.append(_lease(peer, "List", filters=filters))
+    wanted = (["id==l"], ["labels.a==b"], ["id=l"])
+    found += [_lease(peer, "List", filters=filters) for filters in wanted]
     return [*found, _lease(peer, "Delete", id="l", sync=True), _lease(peer, "Delete", id="l")]
 
 
@@ -328,7 +327,7 @@ def lease_life(peer: Any) -> Any:
 def lease_resources(peer: Any) -> Any:
     _lease(peer, "Create", id="l")
     found = []
-    for type, id in (
+    for kind, name in (
         ("content", DIGEST),
         ("content", "sha256:xyz"),
         ("content", ""),
@@ -338,8 +337,8 @@ def lease_resources(peer: Any) -> Any:
         ("images", "name"),
         ("nothing", "x"),
     ):
-        resource = leases.Resource(type=type, id=id)
-        found.append((type, id, _lease(peer, "AddResource", id="l", resource=resource)))
+        resource = leases.Resource(type=kind, id=name)
+        found.append((kind, name, _lease(peer, "AddResource", id="l", resource=resource)))
     answer = _lease(peer, "ListResources", code=False, id="l")
     found.append(sorted((one.type, one.id) for one in answer.resources))
     gone = leases.Resource(type="content", id=DIGEST)

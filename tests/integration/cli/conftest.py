@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sampan.testing import require
+from sampan.testing.networks import private_host
 
 TIMEOUT_S = 60
 
@@ -75,9 +76,16 @@ class Sampan:
             self("rm", "-f", one).ok()
 
 
-@pytest.fixture
-def sampan(root: Path, state: Path) -> Iterator[Sampan]:
+@pytest.fixture(autouse=True)
+def own_network() -> Iterator[None]:
+    """A host's network of one's own, so that bridges and rules are made where nobody else is."""
     require("root")
+    with private_host():
+        yield
+
+
+@pytest.fixture
+def sampan(root: Path, state: Path, own_network: None) -> Iterator[Sampan]:
     program = Sampan(root, state)
     yield program
     program.close()

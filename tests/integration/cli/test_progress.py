@@ -1,4 +1,4 @@
-"""What a pull shows: bars on a terminal, plain lines in a pipe, colours only where they are wanted."""
+"""What a pull shows: bars on a terminal, plain lines in a pipe."""
 
 from pathlib import Path
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import select
 import signal
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 import pytest
 
 from sampan.testing import requires, unique_name
-from sampan.testing.daemons import masked
+from sampan.testing.daemons import masked, tiny_archive
 
 pytestmark = requires("root", "ctr", "containerd", "runc", "busybox")
 
@@ -291,7 +288,7 @@ def _subscribed(daemon: Any, events: Any) -> None:
 
 
 def test_install_copies_programs(pair: Any, short_path: Path) -> None:
-    archive = _image_with_a_program(short_path)
+    archive = tiny_archive(short_path)
     for daemon in both(pair):
         target = daemon.folder / "opt"
         target.mkdir()
@@ -302,33 +299,6 @@ def test_install_copies_programs(pair: Any, short_path: Path) -> None:
         assert again.returncode == 1
         daemon.ok("install", "--replace", "--path", str(target), "example.com/tool:1")
         daemon.ok("image", "rm", "--sync", "example.com/tool:1")
-
-
-def _image_with_a_program(folder: Path) -> Path:
-    """Make an archive of an image whose one layer is bin/tool."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        _add(tar, "bin/tool", b"#!/bin/sh\n", 0o755)
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        }
-    ).encode()
-    items = [{"Config": "c.json", "RepoTags": ["example.com/tool:1"], "Layers": ["l/layer.tar"]}]
-    with tarfile.open(folder / "tool.tar", "w") as tar:
-        _add(tar, "c.json", config)
-        _add(tar, "l/layer.tar", layer.getvalue())
-        _add(tar, "manifest.json", json.dumps(items).encode())
-    return folder / "tool.tar"
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), mode
-    tar.addfile(info, io.BytesIO(data))
 
 
 def test_plugins_and_version(pair: Any) -> None:

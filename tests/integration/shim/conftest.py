@@ -1,13 +1,16 @@
 """A shim of any kind as a program, with a bundle and somebody who hears its events."""
 
+import functools
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any as Untyped
@@ -25,7 +28,9 @@ from sampan.rpc.messages.types import Envelope
 from sampan.rpc.messages.wellknown import Any, Empty
 from sampan.rpc.server import Context, Method, Server
 from sampan.rpc.wire import Message
+from sampan.shim.config import Config
 from sampan.testing import unique_name
+from sampan.zygote import Zygote
 
 SERVICE = "containerd.task.v2.Task"
 
@@ -115,6 +120,26 @@ def process(*args: str) -> dict[str, object]:
     return {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
 
 
+@functools.cache
+def zygote() -> Zygote:
+    """Return the session's; `zygote_ends` closes it."""
+    return Zygote.start(("sampan.oci", "sampan.shim.preloaded"))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def zygote_ends() -> Iterator[None]:
+    yield
+    if zygote.cache_info().currsize:
+        zygote().close()
+        zygote.cache_clear()
+
+
+@pytest.fixture(params=["native", "forked"])
+def ours(request: pytest.FixtureRequest) -> str:
+    """Our shim, exec'd and forked by a zygote."""
+    return str(request.param)
+
+
 class Shim:
     """A started shim and its bundle."""
 
@@ -127,29 +152,57 @@ class Shim:
         self.folder = folder
         self.bundle = folder / "bundle"
         self.bundle.mkdir()
-        self.binary = "" if kind == "native" else "runc"
+        self.binary = "" if kind in ("native", "forked") else "runc"
         make_bundle(self.bundle, *args)
+        self._log = -1
+        self.address = self._fork() if kind == "forked" else self._exec()
+        self.client = Client.connect(self.address)
+        self.pid = int(self.call("Connect", id="c1").shim_pid)
+        self.pidfd = pidfd_open(self.pid)
+
+    def _fork(self) -> str:
+        """Have a zygote fork it, with a server that rests as soon as it may."""
+        path = self.folder / "shim.sock"
+        config = Config(
+            id="c1", namespace="t", socket=str(path), bundle=str(self.bundle), listen_fd=0,
+            publish=str(self.hearer.path), log_fd=1, rest_s=0.02,
+        )  # fmt: skip
+        with socket.socket(socket.AF_UNIX) as listener, (self.bundle / "log").open("wb") as log:
+            listener.bind(str(path))
+            listener.listen()
+            fds = [listener.fileno(), log.fileno()]
+            zygote().fork("sampan.shim.serve:worker", config.to_json(), fds).close()
+        return str(path)
+
+    def _exec(self) -> str:
         program = [sys.executable, "-m", "sampan.shim.main"]
-        if kind == "debian":
+        if self.kind == "debian":
             program = ["containerd-shim-runc-v2"]
             os.mkfifo(self.bundle / "log")
             self._log = os.open(self.bundle / "log", os.O_RDWR | os.O_NONBLOCK)
         else:
             (self.bundle / "log").touch()
-            self._log = -1
-        arguments = ["-namespace", "t", "-id", "c1", "-address", str(folder / "ctrd"), "start"]
+        arguments = ["-namespace", "t", "-id", "c1", "-address", str(self.folder / "ctrd"), "start"]
         environment = {**os.environ, "TTRPC_ADDRESS": str(self.hearer.path)}
-        if kind == "debian":
+        if self.kind == "debian":
             arguments = ["-publish-binary", "/bin/true", *arguments]
         started = subprocess.run(
             [*program, *arguments],
             cwd=self.bundle, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
             env=environment, check=True,
         )  # fmt: skip
-        self.address = started.stdout.removeprefix("unix://")
-        self.client = Client.connect(self.address)
-        self.pid = int(self.call("Connect", id="c1").shim_pid)
-        self.pidfd = pidfd_open(self.pid)
+        return started.stdout.removeprefix("unix://")
+
+    def rest(self) -> None:
+        """Wait until its server has gone to rest; what comes next is for another."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        until_s = time.monotonic() + 10
+        while any(
+            Path(f"/proc/{child}/comm").read_text() == "sampan-shim\n"
+            for child in children.read_text().split()
+        ):
+            assert time.monotonic() < until_s, "the server does not rest"
+            select.select([], [], [], 0.01)
 
     def call(self, method: str, **fields: object) -> Untyped:
         if self.kind == "debian" and fields.get("stdout"):

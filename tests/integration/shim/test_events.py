@@ -21,7 +21,7 @@ def spec(*args: str) -> Any:
 
 
 @requires("root", "busybox", "runc")
-@pytest.mark.parametrize("kind", ["native", "runc"])
+@pytest.mark.parametrize("kind", ["native", "forked", "runc"])
 def test_a_life_in_order_and_resent_to_a_daemon_that_was_away(
     new_shim: NewShim, new_hearer: Callable[[Path], Untyped], kind: str, folder: Path
 ) -> None:
@@ -59,9 +59,9 @@ def test_a_life_in_order_and_resent_to_a_daemon_that_was_away(
 
 
 @requires("root", "busybox", "cgroup:memory")
-def test_oom_is_told(new_shim: NewShim, folder: Path) -> None:
+def test_oom_is_told(new_shim: NewShim, ours: str, folder: Path) -> None:
     # A string that grows without end, in a cgroup of 8 MiB: the kernel kills, and we are told.
-    shim = new_shim("native", folder, "sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done")
+    shim = new_shim(ours, folder, "sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done")
     path = shim.bundle / "config.json"
     config = json.loads(path.read_text())
     config["linux"]["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
@@ -77,11 +77,11 @@ def test_oom_is_told(new_shim: NewShim, folder: Path) -> None:
 
 @requires("root", "busybox")
 def test_a_failed_create_publishes_nothing(
-    new_shim: NewShim, new_hearer: Callable[[Path], Untyped], folder: Path
+    new_shim: NewShim, ours: str, new_hearer: Callable[[Path], Untyped], folder: Path
 ) -> None:
     hearer = new_hearer(folder / "events")
     hearer.listen()
-    shim = new_shim("native", folder, "nosuchprogram", hearer=hearer)
+    shim = new_shim(ours, folder, "nosuchprogram", hearer=hearer)
     with pytest.raises(Exception, match="executable file not found"):
         shim.create()
     shim.close()
@@ -89,8 +89,8 @@ def test_a_failed_create_publishes_nothing(
 
 
 @requires("root", "busybox", "cgroup:pids")
-def test_update_changes_a_limit(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "sleep", "100")
+def test_update_changes_a_limit(new_shim: NewShim, ours: str, folder: Path) -> None:
+    shim = new_shim(ours, folder, "sleep", "100")
     try:
         pid = shim.create().pid
         shim.call("Start", id="c1")

@@ -30,7 +30,7 @@ def run_and_delete(shim: Untyped, rootfs: list[Mount], out: Path) -> str:
     return out.read_text()
 
 
-@pytest.mark.parametrize("kind", ["native", pytest.param("runc", marks=requires("runc"))])
+@pytest.mark.parametrize("kind", ["native", "forked", pytest.param("runc", marks=requires("runc"))])
 def test_mounts_with_targets_are_put_together_and_taken_off(
     new_shim: NewShim, kind: str, folder: Path
 ) -> None:
@@ -53,8 +53,10 @@ def test_mounts_with_targets_are_put_together_and_taken_off(
         shim.close()
 
 
-def test_an_overlay_longer_than_a_page_of_options(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "cat", "/word")
+def test_an_overlay_longer_than_a_page_of_options(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
+    shim = new_shim(ours, folder, "cat", "/word")
     base = folder / "base"
     (shim.bundle / "rootfs").rename(base)
     disk = folder / "layers"  # the temporary folder may itself be an overlay
@@ -80,7 +82,7 @@ def test_an_overlay_longer_than_a_page_of_options(new_shim: NewShim, folder: Pat
     assert mounted_below(folder) == []
 
 
-@pytest.mark.parametrize("kind", ["native", pytest.param("runc", marks=requires("runc"))])
+@pytest.mark.parametrize("kind", ["native", "forked", pytest.param("runc", marks=requires("runc"))])
 def test_a_failed_create_leaves_no_mount(new_shim: NewShim, kind: str, folder: Path) -> None:
     shim = new_shim(kind, folder, "nosuchprogram")
     base = folder / "base"

@@ -16,7 +16,7 @@ from sampan.rpc.wire import Message
 from sampan.testing import requires
 
 SERVICE = "containerd.task.v2.Task"
-SHIMS = ["native", "runc", "debian"]
+SHIMS = ["native", "forked", "runc", "debian"]
 
 
 NewShim = Callable[..., Untyped]
@@ -136,8 +136,10 @@ def test_fifos_carry_every_byte_to_a_late_reader(
 
 
 @requires("root", "busybox")
-def test_a_full_fifo_blocks_until_a_new_reader_goes_on(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "dd", "if=/dev/zero", "bs=65536", "count=64")
+def test_a_full_fifo_blocks_until_a_new_reader_goes_on(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
+    shim = new_shim(ours, folder, "dd", "if=/dev/zero", "bs=65536", "count=64")
     fifo = folder / "stdout"
     os.mkfifo(fifo)
     try:
@@ -180,7 +182,7 @@ def test_stdin_ends_with_closeio(new_shim: NewShim, kind: str, folder: Path) -> 
 
 
 @requires("root", "busybox", "runc")
-@pytest.mark.parametrize("kind", ["native", "runc"])
+@pytest.mark.parametrize("kind", ["native", "forked", "runc"])
 def test_terminal(new_shim: NewShim, kind: str, folder: Path) -> None:
     shim = new_shim(kind, folder, "sh", "-c", "read x; stty size; echo got $x")
     stdin, stdout = folder / "stdin", folder / "stdout"
@@ -210,8 +212,8 @@ def test_terminal(new_shim: NewShim, kind: str, folder: Path) -> None:
 
 
 @requires("root", "busybox")
-def test_json_log_without_a_client(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "sh", "-c", "echo one; echo two >&2; echo -n three")
+def test_json_log_without_a_client(new_shim: NewShim, ours: str, folder: Path) -> None:
+    shim = new_shim(ours, folder, "sh", "-c", "echo one; echo two >&2; echo -n three")
     log = folder / "log.json"
     try:
         target = f"sampan-log://{log}?format=json-file&max-size=1000000"
@@ -228,8 +230,8 @@ def test_json_log_without_a_client(new_shim: NewShim, folder: Path) -> None:
 
 
 @requires("root", "busybox")
-def test_the_socket_is_gone_after_shutdown(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "true")
+def test_the_socket_is_gone_after_shutdown(new_shim: NewShim, ours: str, folder: Path) -> None:
+    shim = new_shim(ours, folder, "true")
     shim.create()
     shim.call("Start", id="c1")
     with pytest.raises(FailedPrecondition):

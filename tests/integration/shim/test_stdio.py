@@ -29,10 +29,10 @@ def run_to_its_end(shim: Untyped, **streams: str) -> int:
     return status
 
 
-def test_a_file_is_appended_to_by_both_streams(new_shim: NewShim, folder: Path) -> None:
+def test_a_file_is_appended_to_by_both_streams(new_shim: NewShim, ours: str, folder: Path) -> None:
     out = folder / "with space"
     out.write_text("before\n")
-    shim = new_shim("native", folder, "sh", "-c", "echo out; echo err >&2")
+    shim = new_shim(ours, folder, "sh", "-c", "echo out; echo err >&2")
     try:
         target = f"file://{folder}/with%20space"
         assert run_to_its_end(shim, stdout=target, stderr=target) == 0
@@ -52,11 +52,13 @@ with open(sys.argv[2], "w") as file:
 """
 
 
-def test_a_binary_gets_both_streams_and_its_arguments(new_shim: NewShim, folder: Path) -> None:
+def test_a_binary_gets_both_streams_and_its_arguments(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
     logger, out = folder / "logger", folder / "logged"
     logger.write_text(f"#!{sys.executable}\n{LOGGER}")
     logger.chmod(0o755)
-    shim = new_shim("native", folder, "sh", "-c", "echo out; echo err >&2")
+    shim = new_shim(ours, folder, "sh", "-c", "echo out; echo err >&2")
     try:
         assert run_to_its_end(shim, stdout=f"binary://{logger}?key={out}") == 0
     finally:
@@ -64,10 +66,10 @@ def test_a_binary_gets_both_streams_and_its_arguments(new_shim: NewShim, folder:
     assert out.read_text() == repr([["key", str(out)], "c1", "t"]) + "out\nerr\n"
 
 
-def test_a_log_rotates_and_loses_nothing(new_shim: NewShim, folder: Path) -> None:
+def test_a_log_rotates_and_loses_nothing(new_shim: NewShim, ours: str, folder: Path) -> None:
     log = folder / "log"
     words = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done"
-    shim = new_shim("native", folder, "sh", "-c", words)
+    shim = new_shim(ours, folder, "sh", "-c", words)
     try:
         target = f"sampan-log://{log}?format=json-file&max-size=4096&max-files=100"
         assert run_to_its_end(shim, stdout=target) == 0
@@ -80,9 +82,9 @@ def test_a_log_rotates_and_loses_nothing(new_shim: NewShim, folder: Path) -> Non
     assert [row["log"] for row in rows] == [f"line {n}\n" for n in range(300)]
 
 
-def test_a_renamed_log_is_reopened(new_shim: NewShim, folder: Path) -> None:
+def test_a_renamed_log_is_reopened(new_shim: NewShim, ours: str, folder: Path) -> None:
     log = folder / "log"
-    shim = new_shim("native", folder, "sh", "-c", "echo one; read x; echo two")
+    shim = new_shim(ours, folder, "sh", "-c", "echo one; read x; echo two")
     stdin = folder / "stdin"
     os.mkfifo(stdin)
     keep = os.open(stdin, os.O_RDWR)
@@ -109,8 +111,10 @@ def test_a_renamed_log_is_reopened(new_shim: NewShim, folder: Path) -> None:
 PATTERN = b"".join(b"%07d\n" % n for n in range(SIZE // 8))
 
 
-def test_torture_with_stopped_vanished_and_late_readers(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "cat", "/pattern")
+def test_torture_with_stopped_vanished_and_late_readers(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
+    shim = new_shim(ours, folder, "cat", "/pattern")
     (shim.bundle / "rootfs/pattern").write_bytes(PATTERN)
     fifo, got = folder / "stdout", folder / "got"
     os.mkfifo(fifo)
@@ -149,8 +153,10 @@ def test_torture_with_stopped_vanished_and_late_readers(new_shim: NewShim, folde
     assert (len(took), bytes(took) == PATTERN) == (SIZE, True)
 
 
-def test_yes_blocks_and_the_shim_stays_small_and_awake(new_shim: NewShim, folder: Path) -> None:
-    shim = new_shim("native", folder, "yes")
+def test_yes_blocks_and_the_shim_stays_small_and_awake(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
+    shim = new_shim(ours, folder, "yes")
     fifo = folder / "stdout"
     os.mkfifo(fifo)
 

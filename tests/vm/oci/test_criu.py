@@ -59,7 +59,9 @@ def runtime(request: pytest.FixtureRequest, make_runtime: Callable[[str], Runtim
 
 def start(runtime: Runtime, bundle: Bundle, out: int) -> str:
     bundle.write(bundle.config)
-    result = runtime.call("run", "-d", "--bundle", str(bundle.path), bundle.id, stdout=out)
+    arguments = ("run", "-d", "--bundle", str(bundle.path), bundle.id)
+    with open("/dev/null", "rb") as null:
+        result = runtime.call(*arguments, stdin=null.fileno(), stdout=out, stderr=out)
     assert result.returncode == 0, result.stderr
     runtime._pids[bundle.id] = 0
     return bundle.id
@@ -73,7 +75,9 @@ def checkpoint(runtime: Runtime, name: str, image: Path, *flags: str) -> None:
 def restore(runtime: Runtime, bundle: Bundle, image: Path, out: int, *flags: str) -> None:
     where = ("--bundle", str(bundle.path), "--image-path", str(image))
     arguments = ("restore", "-d", *where, *flags, bundle.id)
-    result = runtime.call(*arguments, stdout=out, timeout_s=120)
+    with open("/dev/null", "rb") as null:
+        stdio = {"stdin": null.fileno(), "stdout": out, "stderr": out}
+        result = runtime.call(*arguments, **stdio, timeout_s=120)
     assert result.returncode == 0, result.stderr
 
 

@@ -23,6 +23,7 @@ from sampan.runtime import Tasks
 if TYPE_CHECKING:
     from sampan.distribution.transfer import Transfer
     from sampan.network import NetworkNamespaces, Networks, NetworkStore
+    from sampan.storage.diff import Comparer
     from sampan.zygote import Zygote
 
 __all__ = ["LocalClient", "open_local"]
@@ -103,6 +104,11 @@ class LocalClient:
 
     async def zygote(self) -> Zygote:
         return await self._engine.shims.zygote()
+
+    async def comparer(self) -> Comparer:
+        from sampan.storage.diff.compare import WalkingComparer
+
+        return WalkingComparer(self.content)
 
     async def transfer(self) -> Transfer:
         if self._transfer is None:

@@ -7,7 +7,7 @@ and load never pay for it; layers are applied by workers of the engine's zygote.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,7 +19,6 @@ from sampan.errors import InvalidArgument
 from sampan.model.descriptor import Descriptor
 from sampan.model.image import Manifest
 from sampan.model.reference import Reference
-from sampan.storage.workers import ZygoteRunner
 
 if TYPE_CHECKING:
     from sampan.client import Client
@@ -62,19 +61,7 @@ async def unpack_image(client: Client, manifest: Manifest) -> str:
 
 def _unpacker(engine: Engine, client: Client) -> SnapshotUnpacker:
     snapshots = client.snapshots()
-    return SnapshotUnpacker(snapshots.name, snapshots, client.content, _LateRunner(engine))
-
-
-class _LateRunner:
-    """Workers of the engine's zygote, which is started by the first."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(
-        self, request: Mapping[str, object], fds: Sequence[int]
-    ) -> dict[str, object]:
-        return await ZygoteRunner(await self._engine.shims.zygote())(request, fds)
+    return SnapshotUnpacker(snapshots.name, snapshots, client.content, engine.runner)
 
 
 class _LateResolver:
@@ -85,7 +72,9 @@ class _LateResolver:
         self._client: RegistryClient | None = None
 
     async def resolve(self, reference: Reference) -> Descriptor:
-        return await self._open().resolve(reference)
+        target = await self._open().resolve(reference)
+        await self._engine.verify_image(str(reference), target)
+        return target
 
     async def fetcher(self, reference: Reference) -> Fetcher:
         return await self._open().fetcher(reference)
@@ -100,6 +89,7 @@ class _LateResolver:
     def _open(self) -> RegistryClient:
         if self._client is None:
             from sampan.distribution.registry.client import RegistryClient, RegistryOptions
+            from sampan.distribution.registry.credentials import FileCredentials
             from sampan.distribution.registry.hosts import HostsOptions
             from sampan.distribution.registry.transport import Deadlines
 
@@ -108,6 +98,7 @@ class _LateResolver:
                 RegistryOptions(
                     hosts=HostsOptions(folders=(self._engine.settings.hosts_dir,)),
                     deadlines=Deadlines(seconds, seconds) if seconds else Deadlines(),
+                    credentials=self._engine.credentials(FileCredentials(os.environ)),
                     environ=os.environ,
                 )
             )

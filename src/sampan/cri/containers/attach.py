@@ -130,8 +130,8 @@ class Hubs:
                 task.cancel()
             if beside:
                 await asyncio.wait(beside)
-            hub.stdout.writers.discard(stdout)  # type: ignore[arg-type]
-            hub.stderr.writers.discard(stderr)  # type: ignore[arg-type]
+            hub.stdout.writers.discard(stdout)
+            hub.stderr.writers.discard(stderr)
             hub.clients -= 1
             if not hub.clients:
                 self._hubs.pop(container.id, None)

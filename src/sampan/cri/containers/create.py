@@ -55,38 +55,38 @@ async def create(cri: Cri, request: pb.CreateContainerRequest) -> pb.CreateConta
     pod = cri.pod(request.pod_sandbox_id)
     if not pod.ready:
         raise FailedPrecondition(f"sandbox {pod.id} is not running: no container can be made in it")
-    id = await cri.flights.join(
+    made = await cri.flights.join(
         container_name(config.metadata, pod.config.metadata),
         request.SerializeToString(deterministic=True),
         lambda: _create(cri, pod, config),
     )
-    return pb.CreateContainerResponse(container_id=id)
+    return pb.CreateContainerResponse(container_id=made)
 
 
 async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
-    id = secrets.token_hex(32)
+    key = secrets.token_hex(32)
     name = container_name(config.metadata, pod.config.metadata)
-    cri.container_names.reserve(name, id)
+    cri.container_names.reserve(name, key)
     try:
         image = await cri.images.get(config.image.image)
         while True:
             try:
-                container = await _build(cri, pod, config, id, image)
+                container = await _build(cri, pod, config, key, image)
                 await cri.engine.metadata.containers.create(container.row())
                 # Until here the snapshot was nobody's, and a collection may have taken it. A look
                 # costs less than a lease's two transactions.
                 if await _has_root(cri, container):
                     break
-                await cri.engine.metadata.containers.delete(id)
+                await cri.engine.metadata.containers.delete(key)
             except BaseException:
-                await shielded(_UNDO_S, _undo(cri, id))
+                await shielded(_UNDO_S, _undo(cri, key))
                 raise
     except BaseException:
-        cri.container_names.release(name, id)
+        cri.container_names.release(name, key)
         raise
-    cri.containers[id] = container
+    cri.containers[key] = container
     await cri.events.container(pb.CONTAINER_CREATED_EVENT, container)
-    return id
+    return key
 
 
 async def _has_root(cri: Cri, container: Container) -> bool:
@@ -121,7 +121,9 @@ async def _build(
         annotations=annotations_of(pod, config, config.image.image, handler),
         image_mounts=image_mounts,
     )
-    defined = () if cri.settings.runtime.ignore_image_defined_volumes else image.config.volumes or ()
+    defined = (
+        () if cri.settings.runtime.ignore_image_defined_volumes else image.config.volumes or ()
+    )
     folder = cri.container_root(id) / "volumes"
 
     def work() -> Spec:

@@ -24,8 +24,13 @@ from sampan.cri.spec.build import exec_process
 from sampan.cri.store.records import Container
 from sampan.cri.streaming import Reader, Size, Writer, drain, feed
 from sampan.cri.together import together
-from sampan.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
-from sampan.errors import SampanError
+from sampan.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SampanError,
+)
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
@@ -102,7 +107,7 @@ async def run(
     if not command:
         raise InvalidArgument("exec: no command is given")
     if not container.running:
-        name = pb.ContainerState.Name(container.state)  # type: ignore[arg-type]
+        name = pb.ContainerState.Name(container.state)
         raise FailedPrecondition(f"container {container.id} is in state {name}: not running")
     exec_id = secrets.token_hex(16)
     folder = cri.container_folder(container.id) / "io" / exec_id

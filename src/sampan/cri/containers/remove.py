@@ -49,5 +49,6 @@ async def discard(cri: Cri, container: Container) -> None:
         for one in (folder, cri.container_root(container.id)):
             await to_thread(cri.remove_folder, one)
         cri.containers.pop(container.id, None)
+        cri.figures.forget(container.id, container.snapshotter)
         cri.container_names.release(container.name, container.id)
     await cri.events.container(pb.CONTAINER_DELETED_EVENT, container)

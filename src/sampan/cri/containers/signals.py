@@ -43,7 +43,7 @@ def number_of(text: str) -> int:
 
 
 def _name_of(value: int) -> str:
-    name = str(pb.Signal.Name(value)).removeprefix("SIGNAL_SIG")  # type: ignore[arg-type]
+    name = str(pb.Signal.Name(value)).removeprefix("SIGNAL_SIG")
     return name.replace("PLUS", "+").replace("MINUS", "-")
 
 

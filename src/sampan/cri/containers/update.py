@@ -34,8 +34,10 @@ async def update(
     async with container.lock:
         if container.state == pb.CONTAINER_EXITED or container.removing:
             raise FailedPrecondition(f"container {container.id} has ended: nothing to update")
-        old = container.resources if container.resources is not None else (
-            container.config.linux.resources
+        old = (
+            container.resources
+            if container.resources is not None
+            else (container.config.linux.resources)
         )
         new = merged(old, request.linux)
         hugepages = not cri.settings.runtime.disable_hugetlb_controller

@@ -1,10 +1,10 @@
 """Volumes of a container that are not folders of the host: those of images, in both senses.
 
-    image mounts      Mount.image: a read-only view of another image, or of a folder of it
-                      <state>/.../containers/<id>/images/<n>
-    defined volumes   what the container's own image declares: an empty folder each, with what the
-                      image has there copied into it, which stays writable on a read-only root
-                      <root>/.../containers/<id>/volumes/<n>
+image mounts      Mount.image: a read-only view of another image, or of a folder of it
+                  <state>/.../containers/<id>/images/<n>
+defined volumes   what the container's own image declares: an empty folder each, with what the
+                  image has there copied into it, which stays writable on a read-only root
+                  <root>/.../containers/<id>/volumes/<n>
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from sampan.cri.images.pull import unpack
 from sampan.errors import FailedPrecondition, InvalidArgument, NotFound
 from sampan.linux import mounts as calls
 from sampan.linux.paths import open_in_root
+from sampan.model.mounts import Mount as RootMount
 from sampan.model.runtime.linux import IDMapping
 from sampan.model.runtime.spec import Mount
 from sampan.storage.detached import open_mounts
@@ -68,10 +70,10 @@ async def of_images(
     return tuple(keys), paths
 
 
-def _mount(mounts: object, sub_path: str, target: Path) -> None:
+def _mount(mounts: Sequence[RootMount], sub_path: str, target: Path) -> None:
     if sub_path and (os.path.isabs(sub_path) or ".." in sub_path.split("/")):
         raise FailedPrecondition(f"{_FAILED}: image_sub_path {sub_path!r} must stay in the image")
-    root = open_mounts([one for one in mounts])  # type: ignore[attr-defined]
+    root = open_mounts(mounts)
     fd = -1
     try:
         try:

@@ -56,7 +56,7 @@ async def _watch(cri: Cri, container: Container) -> None:
 
 async def finish(cri: Cri, container: Container, ended: Exit) -> None:
     """Note the end and remove the task."""
-    killed = bool(ended.status) and await to_thread(_oom_killed, container.pid, cri, container)
+    killed = bool(ended.status) and await to_thread(_oom_killed, cri, container)
     await _delete_task(cri, container.id)
     container.exit_code = ended.status
     container.finished_ns = ended.exited_at_ns or time.time_ns()
@@ -85,19 +85,16 @@ async def _delete_task(cri: Cri, id: str) -> None:
             return
 
 
-def _oom_killed(pid: int, cri: Cri, container: Container) -> bool:
+def _oom_killed(cri: Cri, container: Container) -> bool:
     """Ask the container's memory cgroup, which lives until the task is deleted."""
     pod = cri.pods.get(container.pod_id)
     if pod is None:
         return False
-    del pid
-    return oom_kills(cri.cgroup_of(pod, container.id)) > 0
+    return oom_kills(cri.cgroup_folder(pod, container.id)) > 0
 
 
 def oom_kills(path: str) -> int:
     """Return how often the kernel has killed in this cgroup for want of memory."""
-    if ":" in path:
-        return 0  # systemd's notation: asked by `cgroups` where that driver is
     for file in (
         Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"),
         Path(f"/sys/fs/cgroup{path}/memory.events"),

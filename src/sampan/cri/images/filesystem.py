@@ -27,9 +27,7 @@ async def filesystem(cri: Cri) -> pb.ImageFsInfoResponse:
         size += usage.size
         inodes += usage.inodes
     usage_pb = pb.FilesystemUsage(timestamp=time.time_ns())
-    usage_pb.fs_id.mountpoint = str(
-        cri.engine.settings.root / f"io.containerd.snapshotter.v1.{name}"
-    )
+    usage_pb.fs_id.mountpoint = cri.snapshot_folder(name)
     usage_pb.used_bytes.value = size
     usage_pb.inodes_used.value = inodes
     return pb.ImageFsInfoResponse(image_filesystems=[usage_pb], container_filesystems=[usage_pb])

@@ -6,23 +6,24 @@ import asyncio
 import base64
 import binascii
 import os
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.cri.images.store import LABEL_MANAGED, LABEL_PINNED
-from sampan.distribution import Progress
+from sampan.distribution import Fetcher, Progress, Pusher
 from sampan.distribution.registry.auth import Credentials
 from sampan.distribution.registry.client import RegistryClient, RegistryOptions
 from sampan.distribution.registry.credentials import StaticCredentials
 from sampan.distribution.registry.hosts import HostsOptions
 from sampan.distribution.transfer import Limits, Stores, Transfer
-from sampan.distribution.transfer.unpacking import SnapshotUnpacker
+from sampan.distribution.transfer.unpacking import SnapshotUnpacker, unpack_present
 from sampan.errors import DeadlineExceeded, InvalidArgument
 from sampan.metadata import Image
 from sampan.model.descriptor import Descriptor
+from sampan.model.image import Manifest
 from sampan.model.reference import Reference, parse
 
 if TYPE_CHECKING:
@@ -46,11 +47,8 @@ async def pull(cri: Cri, request: pb.PullImageRequest) -> pb.PullImageResponse:
     return pb.PullImageResponse(image_ref=content)
 
 
-async def pull_reference(
-    cri: Cri, reference: Reference, auth: pb.AuthConfig | None
-) -> str:
+async def pull_reference(cri: Cri, reference: Reference, auth: pb.AuthConfig | None) -> str:
     """Fetch, unpack and record; return the image's id."""
-    images = cri.engine.metadata.images
     async with _transfer(cri, reference, auth) as transfer, transfer.lease():
         # With a digest the tag is a remark: what was pulled is what the digest names.
         name = f"{reference.name}@{reference.digest}" if reference.digest else str(reference)
@@ -62,7 +60,6 @@ async def pull_reference(
         await _record(cri, name, record.target, labels)
         if not reference.digest:
             await _record(cri, f"{reference.name}@{record.target.digest}", record.target, labels)
-        del images
         return (await cri.images.content_of(record.target)).id
 
 
@@ -74,15 +71,11 @@ def _pinned(cri: Cri) -> set[str]:
     return {str(parse(one)) for one in cri.settings.images.pinned_images.values() if one}
 
 
-async def unpack(cri: Cri, target_manifest: object) -> None:
+async def unpack(cri: Cri, manifest: Manifest) -> None:
     """Unpack an image whose blobs are here, such as one that another tool loaded."""
-    from sampan.distribution.transfer.unpacking import unpack_present
-    from sampan.model.image import Manifest
-
-    assert isinstance(target_manifest, Manifest)  # noqa: S101
     stores = _stores(cri)
     async with Transfer(stores, _NoResolver()).lease():
-        await unpack_present(stores.content, target_manifest, _unpacker(cri))
+        await unpack_present(stores.content, manifest, _unpacker(cri))
 
 
 class _NoResolver:
@@ -91,7 +84,11 @@ class _NoResolver:
     async def resolve(self, reference: Reference) -> Descriptor:
         raise NotImplementedError
 
-    fetcher = pusher = resolve  # type: ignore[assignment]
+    async def fetcher(self, reference: Reference) -> Fetcher:
+        raise NotImplementedError
+
+    async def pusher(self, reference: Reference) -> Pusher:
+        raise NotImplementedError
 
 
 def _stores(cri: Cri) -> Stores:
@@ -180,9 +177,9 @@ class _Progress:
         """Note that something has moved."""
         self._moved.set()
 
-    async def run(self, work: object) -> Image:
+    async def run(self, work: Coroutine[Any, Any, Image]) -> Image:
         """Return what `work` returns, if it goes on."""
-        task: asyncio.Task[Image] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        task: asyncio.Task[Image] = asyncio.get_running_loop().create_task(work)
         watch = asyncio.get_running_loop().create_task(self._watch())
         try:
             await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)

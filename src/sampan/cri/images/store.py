@@ -3,9 +3,9 @@
     docker.io/library/busybox:1        ┐ target ─▶ index ─▶ manifest ─▶ config sha256:2d6…  = the id
     docker.io/library/busybox@sha256:… ┘
 
-Nothing is cached but what a digest names for good, so images that other tools load, tag and remove in
-the same store are seen at once. A pull by tag also records the name by digest: what was pulled stays,
-and can be named, when the tag moves on.
+Nothing is cached but what a digest names for good, so images that other tools load, tag and remove
+in the same store are seen at once. A pull by tag also records the name by digest: what was pulled
+stays, and can be named, when the tag moves on.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Images:
             grouped.setdefault(content.id, []).append(record)
         for gone in set(self._contents) - seen:
             del self._contents[gone]
-        return [Found(contents[id], tuple(records)) for id, records in grouped.items()]
+        return [Found(contents[key], tuple(records)) for key, records in grouped.items()]
 
     async def find(self, text: str) -> Found | None:
         """Return the image of an id, the beginning of one, or a name; None if there is none.

@@ -25,9 +25,9 @@ conflict, and the container is refused with both names.
 In-process plugins are Python objects with any of the methods of `Plugin`, found by the entry point
 group `sampan.nri`, or given to `Nri`; they stand in the same order, under the same rules.
 
-Modules: mux (frames, no I/O) · trunk (both directions over one socket) · plugins (one external
-plugin) · inprocess · launch · registry (order, joining, dropping) · merge (adjustments, owners,
-conflicts) · validate (the built-in checks) · apply (to config.json) · convert · service.
+Modules: mux (frames, no I/O) · trunk (both directions over one socket) · external (one plugin over
+a trunk) · inprocess · launch · merge and owners (adjustments, conflicts) · validate (the built-in
+checks) · apply (to config.json) · convert · service (order, joining, dropping, events).
 
 Source: containerd/nri v0.12: pkg/api, pkg/net/multiplex, pkg/adaptation.
 """
@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from sampan.api.nri.v1alpha1 import api_pb2 as pb
     from sampan.cri.nri.apply import adjusted, updated
-    from sampan.cri.nri.convert import container_message
+    from sampan.cri.nri.convert import container_message, cri_resources
     from sampan.cri.nri.service import Nri
 
 __all__ = [
@@ -50,8 +50,10 @@ __all__ = [
     "Nri",
     "NriConfig",
     "Runtime",
+    "Updated",
     "adjusted",
     "container_message",
+    "cri_resources",
     "updated",
 ]
 
@@ -76,6 +78,7 @@ class NriConfig(NamedTuple):
     """False refuses containers whose OCI hooks a plugin has changed; so do the next ones."""
     allow_seccomp: bool = True
     allow_namespaces: bool = True
+    allow_sysctl: bool = True
     required_plugins: Sequence[str] = ()
     """Without these registered, no container is made."""
 
@@ -85,6 +88,16 @@ class Changes(NamedTuple):
 
     adjust: pb.ContainerAdjustment
     """To the container that is being created; see `adjusted`."""
+    updates: Sequence[pb.ContainerUpdate]
+    """To other containers, in order; carried out by the caller."""
+    evict: Sequence[pb.ContainerEviction] = ()
+
+
+class Updated(NamedTuple):
+    """What becomes of an update of a container."""
+
+    resources: pb.LinuxResources
+    """For the container itself: what was asked for, with what plugins changed."""
     updates: Sequence[pb.ContainerUpdate]
     """To other containers, in order; carried out by the caller."""
     evict: Sequence[pb.ContainerEviction] = ()
@@ -111,6 +124,7 @@ _HOMES = {
     "adjusted": "apply",
     "updated": "apply",
     "container_message": "convert",
+    "cri_resources": "convert",
 }
 
 

@@ -55,7 +55,7 @@ def program(machine: str) -> bytes:
             (
                 b"\xb8\x0d\x00\x00\x00",  # mov eax, 13 (rt_sigaction)
                 b"\xbf\x11\x00\x00\x00",  # mov edi, SIGCHLD
-                b"\x48\x8d\x35\x13\x00\x00\x00",  # lea rsi, [action]
+                b"\x48\x8d\x35\x15\x00\x00\x00",  # lea rsi, [action]
                 b"\x31\xd2",  # xor edx, edx
                 b"\x41\xba\x08\x00\x00\x00",  # mov r10d, 8
                 b"\x0f\x05",  # syscall

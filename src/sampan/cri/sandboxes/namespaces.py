@@ -1,7 +1,7 @@
 """A pod's namespaces: made and pinned by workers of the zygote, unpinned by us.
 
-ipc, uts and user namespaces and /dev/shm lie in the pod's folder (`sampan.shim.pinning`), the network
-namespace with `sampan.network`. A user namespace comes first, since it is to own the others.
+ipc, uts and user namespaces and /dev/shm lie in the pod's folder (`sampan.shim.pinning`), the
+network namespace with `sampan.network`. A user namespace comes first: it is to own the others.
 """
 
 from __future__ import annotations

@@ -46,12 +46,12 @@ async def run(cri: Cri, request: pb.RunPodSandboxRequest) -> pb.RunPodSandboxRes
         raise NotFound(f"no runtime for {request.runtime_handler!r} is configured")
     namespaces.check(config)
     files.hostname_of(config)
-    id = await cri.flights.join(
+    made = await cri.flights.join(
         pod_name(config.metadata),
         request.SerializeToString(deterministic=True),
         lambda: _create(cri, request),
     )
-    return pb.RunPodSandboxResponse(pod_sandbox_id=id)
+    return pb.RunPodSandboxResponse(pod_sandbox_id=made)
 
 
 async def _create(cri: Cri, request: pb.RunPodSandboxRequest) -> str:

@@ -10,7 +10,7 @@ from sampan.concurrency import to_thread
 from sampan.cri.sandboxes import network
 from sampan.cri.sandboxes.namespaces import unpin
 from sampan.cri.together import together
-from sampan.errors import NotFound
+from sampan.errors import NotFound, SampanError
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
@@ -41,7 +41,10 @@ async def _stop(cri: Cri, pod: Pod) -> None:
 
 
 async def dismantle(cri: Cri, pod: Pod) -> None:
-    """Undo what RunPodSandbox made, down to its folder and record."""
+    """Undo what RunPodSandbox made, down to its folder and record.
+
+    A network that cannot be torn down holds nothing else up, and is tried again the next time.
+    """
     cri.unwatch_pod(pod)
     if pod.holder:
         try:
@@ -49,11 +52,17 @@ async def dismantle(cri: Cri, pod: Pod) -> None:
         except NotFound:
             log.debug("pod had no holder: sandbox=%s", pod.id)
         pod.holder_pid = 0
+    failed: SampanError | None = None
     if not pod.host_network:
-        # Before its namespace goes: plugins look into it.
-        await network.tear_down(cri, pod)
+        try:
+            # Before its namespace goes: plugins look into it.
+            await network.tear_down(cri, pod)
+        except SampanError as err:
+            failed = err
     await together(cri.pod_shims.delete(pod.id), unpin(cri, pod))
     await to_thread(cri.remove_pod_cgroup, pod)
+    if failed is not None:
+        raise failed
 
 
 async def remove(cri: Cri, request: pb.RemovePodSandboxRequest) -> pb.RemovePodSandboxResponse:
@@ -76,6 +85,7 @@ async def remove(cri: Cri, request: pb.RemovePodSandboxRequest) -> pb.RemovePodS
             log.debug("pod had no record: sandbox=%s", pod.id)
         pod.removed = True
         cri.pods.pop(pod.id, None)
+        cri.figures.forget(pod.id)
         cri.pod_names.release(pod.name, pod.id)
     await cri.events.pod(pb.CONTAINER_DELETED_EVENT, pod)
     return pb.RemovePodSandboxResponse()

@@ -41,7 +41,5 @@ def annotations_of(
 def _passed(given: object, globs: tuple[str, ...]) -> dict[str, str]:
     table: dict[str, str] = dict(given)  # type: ignore[call-overload]
     return {
-        key: value
-        for key, value in table.items()
-        if any(fnmatchcase(key, glob) for glob in globs)
+        key: value for key, value in table.items() if any(fnmatchcase(key, glob) for glob in globs)
     }

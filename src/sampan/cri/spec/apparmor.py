@@ -35,7 +35,9 @@ def apparmor_of(security: pb.LinuxContainerSecurityContext, *, disabled: bool) -
         return ""
     if disabled or not enabled():
         if name:
-            raise InvalidArgument(f"AppArmor profile {name!r}: AppArmor is not enabled on this node")
+            raise InvalidArgument(
+                f"AppArmor profile {name!r}: AppArmor is not enabled on this node"
+            )
         return ""
     if not name:
         return ""

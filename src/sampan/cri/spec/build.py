@@ -61,9 +61,7 @@ def build(config: pb.ContainerConfig, parts: Parts) -> Spec:
         config,
         all_host=all_host,
         all_allowed=all_host
-        or (
-            security.privileged and handler.privileged_without_host_devices_all_devices_allowed
-        ),
+        or (security.privileged and handler.privileged_without_host_devices_all_devices_allowed),
     )
     user = user_of(security, parts.image.user, parts.root_fd)
     resources = config.linux.resources

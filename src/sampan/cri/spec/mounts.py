@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -65,19 +64,19 @@ def system(
     """
     mounts = []
     for one in default_mounts(cgroup_writable=privileged or cgroup_writable):
-        if one.destination == "/sys":
-            options = tuple(o for o in one.options if o != "ro")
-            if not privileged:
-                options = (*options, "ro")
-            if bind_sys:
-                one = Mount(
-                    destination="/sys", type="bind", source="/sys", options=("rbind", *options)
-                )
-            else:
-                one = one.replace(options=options)
-        if os.path.normpath(one.destination) not in taken and one.destination != "/dev/shm":  # noqa: S108
-            mounts.append(one)
+        if os.path.normpath(one.destination) in taken or one.destination == "/dev/shm":  # noqa: S108
+            continue
+        mounts.append(_sys(one, privileged, bind_sys) if one.destination == "/sys" else one)
     return mounts
+
+
+def _sys(one: Mount, privileged: bool, bind: bool) -> Mount:
+    options = tuple(option for option in one.options if option != "ro")
+    if not privileged:
+        options = (*options, "ro")
+    if bind:
+        return Mount(destination="/sys", type="bind", source="/sys", options=("rbind", *options))
+    return one.replace(options=options)
 
 
 def pod_mounts(
@@ -165,11 +164,6 @@ def _check_shared(source: str, destination: str) -> None:
 
     found = None
     wanted = os.fsencode(source)
-    try:
-        device = os.stat(source)
-    except OSError as err:
-        raise FailedPrecondition(f"mount source {source}: {os.strerror(err.errno or errno.EIO)}") from err
-    del device
     for one in mountinfo():
         target = one.mount_point.rstrip(b"/")
         if (wanted == target or wanted.startswith(target + b"/")) and (

@@ -46,7 +46,9 @@ def _pid(cri: Cri, pod: Pod, options: pb.NamespaceOption) -> list[Namespace]:
     if options.pid == pb.TARGET:
         target = cri.find_container(options.target_id)
         if target is None:
-            raise NotFound(f"target container {options.target_id!r} of the pid namespace: not found")
+            raise NotFound(
+                f"target container {options.target_id!r} of the pid namespace: not found"
+            )
         if target.pod_id != pod.id:
             raise InvalidArgument(f"target container {target.id} belongs to another pod")
         if not target.running:

@@ -40,7 +40,7 @@ def resources_of(
     if not swap_is_limited():
         swap = 0
     memory = Memory(limit=limit or None, swap=swap or None) if limit or swap else None
-    pages = ()
+    pages: tuple[HugepageLimit, ...] = ()
     if hugepages:
         pages = tuple(
             HugepageLimit(page_size=one.page_size, limit=one.limit)

@@ -15,9 +15,7 @@ __all__ = ["user_of"]
 _ID_MAX = (1 << 31) - 1
 
 
-def user_of(
-    security: pb.LinuxContainerSecurityContext, image_user: str, root_fd: int
-) -> User:
+def user_of(security: pb.LinuxContainerSecurityContext, image_user: str, root_fd: int) -> User:
     """Return the ids of the first process.
 
     The primary group is also the first of the supplementary ones, so that a process cannot drop it

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from sampan import metadata
 from sampan.api.cri.v1 import api_pb2 as pb
+from sampan.errors import InvalidArgument
 from sampan.metadata import Runtime
 from sampan.metadata.labels import check
-from sampan.errors import InvalidArgument
 from sampan.model.opaque import Opaque
 
 __all__ = ["LABEL_KIND", "Container", "Pod", "container_name", "pod_name"]

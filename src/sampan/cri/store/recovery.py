@@ -67,7 +67,7 @@ async def _container(cri: Cri, container: Container) -> None:
     try:
         task = await cri.engine.tasks.state(container.id)
     except NotFound:
-        if container.state == pb.CONTAINER_RUNNING or not values and container.started_ns:
+        if container.state == pb.CONTAINER_RUNNING or (not values and container.started_ns):
             await _lost(cri, container)
         elif cri.pods.get(container.pod_id) is None or not cri.pods[container.pod_id].ready:
             # Created in a pod that is gone, as after a reboot: it can never be started.
@@ -109,7 +109,10 @@ async def _lost(cri: Cri, container: Container) -> None:
 async def _sweep(cri: Cri) -> None:
     """Remove what creations that were cut short have left; their rows are gone or never came."""
     snapshots = cri.engine.metadata.snapshotter(cri.settings.images.snapshotter)
-    for top, known in ((cri.state / "containers", cri.containers), (cri.state / "sandboxes", cri.pods)):
+    for top, known in (
+        (cri.state / "containers", cri.containers),
+        (cri.state / "sandboxes", cri.pods),
+    ):
         for folder in await to_thread(_children, top):
             if folder.name in known:
                 continue

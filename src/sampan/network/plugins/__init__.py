@@ -29,7 +29,7 @@ from sampan.network.errors import (
 )
 from sampan.network.results import VERSIONS, at_least, version_of
 
-__all__ = ["TYPES", "serve"]
+__all__ = ["TYPES", "serve", "serves"]
 
 TYPES: Final = {
     "bandwidth": "bandwidth",
@@ -43,6 +43,30 @@ TYPES: Final = {
 """Types that are built in, and their modules."""
 
 _SINCE: Final = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+
+
+def serves(conf: Mapping[str, Any]) -> bool:
+    """Return whether a configuration asks for nothing but what is built in.
+
+    Left to the originals: filters against forged hardware addresses (macspoofchk), conditions in
+    the words of iptables, firewalld, and rules beside those of a legacy iptables.
+    """
+    kind = conf.get("type")
+    if kind not in TYPES:
+        return False
+    if kind == "bridge":
+        return not conf.get("macspoofchk")
+    if kind == "portmap":
+        return not (conf.get("conditionsV4") or conf.get("conditionsV6"))
+    if kind == "firewall":
+        from sampan.network.plugins.iptables import iptables_is_legacy
+
+        if conf.get("backend") not in (None, "", "iptables"):
+            return False
+        if conf.get("ingressPolicy") not in (None, "", "open", "same-bridge"):
+            return False
+        return not iptables_is_legacy()
+    return True
 
 
 def serve(call: Call) -> Mapping[str, Any] | None:

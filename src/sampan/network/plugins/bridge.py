@@ -104,7 +104,7 @@ def add(call: Call) -> Mapping[str, Any]:
     """Connect the container."""
     options = Options.parse(call)
     if options.spoof_check:
-        raise _wrong("macspoofchk is not built in: set builtin = false to use the original plugin")
+        raise _wrong("macspoofchk is not built in: use the original plugin for it")
     netns = os.open(call.netns, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with netlink.Route() as host:

@@ -38,6 +38,7 @@ __all__ = [
     "dport",
     "dports",
     "interface",
+    "iptables_is_legacy",
     "iptables_is_nft",
     "jump",
     "mark_is",
@@ -61,10 +62,20 @@ _BASE: Final = {
 
 
 @functools.cache
+def _iptables() -> str:
+    """Return the name of the program behind `iptables`; empty if there is none."""
+    found = shutil.which("iptables", path=SEARCH_PATH)
+    return os.path.basename(os.path.realpath(found)) if found else ""
+
+
 def iptables_is_nft() -> bool:
     """Return whether the host's iptables keeps its rules in nf_tables."""
-    found = shutil.which("iptables", path=SEARCH_PATH)
-    return found is not None and "nft" in os.path.basename(os.path.realpath(found))
+    return "nft" in _iptables()
+
+
+def iptables_is_legacy() -> bool:
+    """Return whether the host's iptables keeps its rules elsewhere, where we cannot write."""
+    return bool(_iptables()) and not iptables_is_nft()
 
 
 class Tables:

@@ -117,6 +117,9 @@ def _take_steps(birth: Birth) -> None:
     if birth.rootfs is not None:
         build.enter_root(birth.rootfs, root)
         os.close(root)
+    elif birth.chroot:
+        os.chroot(birth.chroot)
+        os.chdir("/")
     if plan.terminal:
         _open_console(birth)
     _reopen_null(birth)

@@ -26,6 +26,8 @@ _PROPAGATIONS = {
     "unbindable": opt.MS_UNBINDABLE, "runbindable": opt.MS_UNBINDABLE | opt.MS_REC,
 }  # fmt: skip
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
+_LABELLED = ("tmpfs", "devpts", "mqueue", "overlay")
+"""Types whose files have no label of their own, and get that of the mount."""
 _NODE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}
 _DEFAULT_NODES = (
     (b"/dev/null", 1, 3), (b"/dev/zero", 1, 5), (b"/dev/full", 1, 7),
@@ -34,7 +36,9 @@ _DEFAULT_NODES = (
 
 
 class MountPlan:
-    __slots__ = ("destination", "fstype", "options", "source", "source_is_folder", "tree_fd")
+    __slots__ = (
+        "destination", "fstype", "inner_source", "options", "source", "source_is_folder", "tree_fd",
+    )  # fmt: skip
 
     def __init__(self, mount: Mount, options: opt.MountOptions) -> None:
         self.destination = os.fsencode(mount.destination)
@@ -44,6 +48,8 @@ class MountPlan:
         self.tree_fd = -1
         """Detached copy of a bind's source, opened by the parent; owned by the RootfsPlan."""
         self.source_is_folder = True
+        self.inner_source = b""
+        """Path inside the root of a bind's source there: it is opened when its turn has come."""
 
 
 class NodePlan:
@@ -121,10 +127,14 @@ def plan_rootfs(spec: Spec, bundle: str, *, in_user_ns: bool, no_pivot: bool) ->
     plan.bind_nodes = in_user_ns
     plan.masked = tuple(os.fsencode(p) for p in linux.masked_paths)
     plan.readonly_paths = tuple(os.fsencode(p) for p in linux.readonly_paths)
+    label = _mount_label(linux.mount_label)
     try:
         for index, mount in enumerate(spec.mounts):
-            planned = _plan_mount(mount, f"$.mounts[{index}]", bundle)
+            planned = _plan_mount(mount, f"$.mounts[{index}]", bundle, path)
             plan.mounts.append(planned)
+            if label and planned.fstype in _LABELLED:
+                data = planned.options.data
+                planned.options.data = f"{data},{label}" if data else label
             _map_ids(planned, mount, linux, f"$.mounts[{index}]")
         plan.make_dev = not any(
             m.options.is_bind and m.destination.rstrip(b"/") == b"/dev" for m in plan.mounts
@@ -136,7 +146,24 @@ def plan_rootfs(spec: Spec, bundle: str, *, in_user_ns: bool, no_pivot: bool) ->
     return plan
 
 
-def _plan_mount(mount: Mount, path: str, bundle: str) -> MountPlan:
+def _mount_label(label: str) -> str:
+    """Return the mount option for `linux.mountLabel`.
+
+    Raises:
+      InvalidArgument: SELinux is off here, or the label would be more than one option.
+    """
+    if not label:
+        return ""
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        raise InvalidArgument(
+            f"linux.mountLabel {label!r} is given, but SELinux is disabled or not supported here"
+        )
+    if '"' in label or "\n" in label:
+        raise InvalidArgument(f"linux.mountLabel {label!r} is no label")
+    return f'context="{label}"'
+
+
+def _plan_mount(mount: Mount, path: str, bundle: str, root: str) -> MountPlan:
     if not mount.destination.startswith("/"):
         mount = mount.replace(destination="/" + mount.destination)
     parsed = opt.parse_options(mount.options)
@@ -148,6 +175,11 @@ def _plan_mount(mount: Mount, path: str, bundle: str) -> MountPlan:
         flags = mnt.OPEN_TREE_CLONE
         if parsed.flags & opt.MS_REC:
             flags |= mnt.AT_RECURSIVE
+        idmapped = mount.uid_mappings or parsed.extensions & {"idmap", "ridmap"}
+        if os.path.normpath(source).startswith(root + "/") and not idmapped:
+            # What an earlier mount puts there is what is meant.
+            planned.inner_source = os.fsencode(os.path.normpath(source)[len(root) :])
+            return planned
         try:
             planned.tree_fd = mnt.open_tree(mnt.AT_FDCWD, source, flags)
         except OSError as err:
@@ -188,7 +220,7 @@ def _map_ids(planned: MountPlan, mount: Mount, linux: Linux, path: str) -> None:
     except OSError as err:
         source = os.fsdecode(planned.source)
         raise InvalidArgument(
-            f"map the ids of {source}: {err.strerror}; its file system may not allow it - at `{path}`"
+            f"map the ids of {source}: {err.strerror}; does its file system allow it? - at `{path}`"
         ) from err
 
 

@@ -85,9 +85,18 @@ def make_file_system(mount: Mount, roots: Sequence[Path], run: Run) -> Mount:
       Unimplemented: the source lies below none of `roots`, or its mkfs is not installed.
       Unknown: mkfs failed; says why.
     """
+    with _folder_of(Path(mount.source), roots, "mkfs") as (folder, name):
+        wanted, rest = _wanted(mount.options)
+        size = _size(wanted["size"])
+        _format(folder, name, size, _program(wanted["fs"], wanted["uuid"]), run)
+    return replace(mount, options=rest)
+
+
+def _wanted(options: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what mkfs is told, and the options that are not for it."""
     wanted = {"fs": "ext4", "size": "", "uuid": ""}
     rest = []
-    for option in mount.options:
+    for option in options:
         if not option.startswith(_MKFS):
             rest.append(option)
             continue
@@ -97,10 +106,7 @@ def make_file_system(mount: Mount, roots: Sequence[Path], run: Run) -> Mount:
         wanted[key] = value
     if wanted["uuid"] and not _UUID.fullmatch(wanted["uuid"]):
         raise InvalidArgument(f"mkfs: {wanted['uuid'][:100]!r} is no UUID")
-    size = _size(wanted["size"])
-    with _folder_of(Path(mount.source), roots, "mkfs") as (folder, name):
-        _format(folder, name, size, _program(wanted["fs"], wanted["uuid"]), run)
-    return replace(mount, options=tuple(rest))
+    return wanted, tuple(rest)
 
 
 def _format(folder: int, name: str, size: int, argv: Sequence[str], run: Run) -> None:

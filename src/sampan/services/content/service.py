@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from sampan.api.containerd.services.content.v1 import content_pb2 as pb
 from sampan.api.containerd.services.content.v1.content_grpc import ContentBase
+from sampan.errors import OutOfRange
 from sampan.metadata import Metadata
 from sampan.model import digest as digests
 from sampan.rpc.grpc import bidirectional, streaming, unary
@@ -65,8 +66,10 @@ class ContentService(ContentBase):
     @streaming
     async def Read(self, request: pb.ReadContentRequest) -> AsyncIterator[pb.ReadContentResponse]:
         async with await self._content.reader(digests.parse(request.digest)) as reader:
-            offset = request.offset
-            async for chunk in reader.chunks(offset, request.size or -1):
+            offset = max(0, request.offset)
+            if offset > reader.size:
+                raise OutOfRange(f"read past object length {reader.size} bytes")
+            async for chunk in reader.chunks(offset, request.size if request.size > 0 else -1):
                 yield pb.ReadContentResponse(offset=offset, data=chunk)
                 offset += len(chunk)
 

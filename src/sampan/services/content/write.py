@@ -30,7 +30,7 @@ async def write(store: Store, stream: Any) -> None:
     """Serve one Write stream.
 
     Raises:
-      InvalidArgument: the first message names no ref, or a later one another ref.
+      InvalidArgument: the first message names no ref.
       OutOfRange: a write at another place than the ingest's end.
     """
     request = await stream.recv_message()
@@ -59,26 +59,29 @@ class _Session:
         self._ref = ref
         self._total = total
         self._expected = expected
+        self._said = pb.WriteContentResponse()
 
     async def answer(self, request: pb.WriteContentRequest) -> pb.WriteContentResponse:
+        """Do what is asked; fields that an earlier answer had stay, as containerd has it."""
         await self._learn(request)
+        said = self._said
+        said.action = request.action
+        said.offset = (await self.writer.status()).offset
         if request.action == pb.STAT:
-            return await self._stat()
-        if request.action not in (pb.WRITE, pb.COMMIT):
-            raise InvalidArgument(f"unknown write action {request.action}")
-        offset = await self._append(request)
-        if request.action == pb.WRITE:
-            digest = await self.writer.digest()
-            return pb.WriteContentResponse(action=pb.WRITE, offset=offset, digest=digest)
-        info = await self.writer.commit(self._total, self._expected, labels=dict(request.labels))
-        return pb.WriteContentResponse(
-            action=pb.COMMIT, offset=info.size, total=info.size, digest=info.digest
-        )
+            await self._stat()
+        elif request.action in (pb.WRITE, pb.COMMIT):
+            said.offset = await self._append(request)
+            if request.action == pb.COMMIT:
+                info = await self.writer.commit(
+                    self._total, self._expected, labels=dict(request.labels)
+                )
+                said.offset, said.digest = info.size, info.digest
+            else:
+                said.digest = await self.writer.digest()
+        return said
 
     async def _learn(self, request: pb.WriteContentRequest) -> None:
         """Take total and digest from any message: clients learn them late."""
-        if request.ref and request.ref != self._ref:
-            raise InvalidArgument(f"ref changed from {self._ref} to {request.ref} in one stream")
         if request.total:
             self._total = request.total
         if request.expected and request.expected != self._expected:
@@ -91,22 +94,19 @@ class _Session:
             await self._store.abort(self._ref)
             raise AlreadyExists(f"blob with expected digest {self._expected} exists")
 
-    async def _stat(self) -> pb.WriteContentResponse:
+    async def _stat(self) -> None:
         status = await self.writer.status()
-        return pb.WriteContentResponse(
-            action=pb.STAT,
-            started_at=timestamp(status.started_at),
-            updated_at=timestamp(status.updated_at),
-            offset=status.offset,
-            total=self._total or status.total,
-            digest=await self.writer.digest(),
-        )
+        said = self._said
+        said.started_at.CopyFrom(timestamp(status.started_at))
+        said.updated_at.CopyFrom(timestamp(status.updated_at))
+        said.total = self._total
+        said.digest = await self.writer.digest()
 
     async def _append(self, request: pb.WriteContentRequest) -> int:
         at = (await self.writer.status()).offset
-        if request.offset and request.offset != at:
+        if request.offset > 0 and request.offset != at:
             raise OutOfRange(f"write @{request.offset} must occur at current offset {at}")
-        if not request.offset and at and (request.data or request.action == pb.WRITE):
+        if request.offset == 0 and at:
             await self.writer.truncate(0)
             at = 0
         if request.data:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from sampan.api.containerd.types.platform_pb2 import Platform as PlatformMessage
 from sampan.api.containerd.types.transfer import imagestore_pb2, importexport_pb2, registry_pb2
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, Unknown
 from sampan.model.platform import Matcher, Platform, default
 
 __all__ = ["Place", "matchers", "place_of"]
@@ -35,12 +35,12 @@ def place_of(message: AnyMessage) -> Place:
     """Return the message in an Any; what stands before the last `/` of its type is ignored.
 
     Raises:
-      NotFound: a type that nobody here knows, as containerd answers.
+      Unknown: a type that nobody here knows; containerd gives it no better class.
       InvalidArgument: its bytes are not of that type.
     """
     kind = _BY_NAME.get(message.type_url.rpartition("/")[2])
     if kind is None:
-        raise NotFound(f"type with url {message.type_url[:200]}: not found")
+        raise Unknown(f"type with url {message.type_url[:200]}: not found")
     try:
         return kind.FromString(message.value)
     except DecodeError as err:

@@ -147,11 +147,7 @@ class LocalWriter:
         if os.path.exists(os.path.join(self._folder, "startedat")):
             with open(os.path.join(self._folder, "total"), encoding="ascii") as file:
                 total = int(file.read() or "0")
-            if self._total and total and total != self._total:
-                raise InvalidArgument(
-                    f"content ingest {self.ref!r}: total is {total}, not {self._total}"
-                )
-            if self._total and not total:
+            if self._total and total != self._total:
                 self._put("total", str(self._total))
             if self._expected is not None:
                 self._put("expected", self._expected)

@@ -14,7 +14,7 @@ import zstandard
 from isal import isal_zlib
 
 from sampan.concurrency import to_thread
-from sampan.errors import AlreadyExists, InvalidArgument, NotFound
+from sampan.errors import AlreadyExists, NotFound, Unimplemented
 from sampan.model import descriptor as media_types
 from sampan.model.descriptor import Descriptor
 from sampan.model.digest import Digest
@@ -86,7 +86,7 @@ class WalkingComparer:
     ) -> Descriptor:
         media_type = media_type or media_types.OCI_LAYER_GZIP
         if not media_types.is_layer(media_type):
-            raise InvalidArgument(f"diff: cannot make media type {media_type!r}")
+            raise Unimplemented(f"diff: unsupported media type: {media_type!r}")
         kind = media_types.compression(media_type)
         with tempfile.TemporaryFile() as file:
             diff_id = await to_thread(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from sampan.concurrency import to_thread
@@ -14,6 +15,7 @@ from sampan.model.descriptor import Descriptor
 from sampan.model.mounts import Mount
 from sampan.storage.content import Store
 from sampan.storage.detached import open_mounts
+from sampan.storage.diff.processors import Processors
 from sampan.storage.snapshots.folders import SNAPSHOTS
 from sampan.storage.workers import Runner, SpawnRunner
 
@@ -35,9 +37,13 @@ class LayerApplier:
     """See `diff.Applier`."""
 
     def __init__(self, store: Store, runner: Runner | None = None) -> None:
-        """Read from `store`; run workers by `runner`, or by interpreters of their own."""
+        """Read from `store`; run workers by `runner`, or by interpreters of their own.
+
+        A runner may have an attribute `processors`, for media types that we cannot read ourselves.
+        """
         self._store = store
         self._run = runner or SpawnRunner()
+        self._processors: Processors = getattr(runner, "processors", None) or Processors(())
 
     async def apply(
         self,
@@ -69,18 +75,25 @@ class LayerApplier:
           MissingLink: `overlay`, and the layer needs its parents below it.
           SampanError: as `diff.Applier.apply`.
         """
-        if not media_types.is_layer(descriptor.media_type):
-            raise InvalidArgument(
-                f"layer {descriptor.digest}: cannot apply media type {descriptor.media_type!r}"
-            )
-        compression = media_types.compression(descriptor.media_type)
+        media_type = descriptor.media_type
+        chain = []
+        if not media_types.is_layer(media_type):
+            chain = self._processors.chain(media_type)
+            media_type = chain[-1][0].returns
+        compression = media_types.compression(media_type)
         async with await self._store.reader(descriptor.digest) as reader:
             target = open_mounts(mounts)
             try:
-                answer = await self._run(
-                    {"compression": compression, "overlay": overlay, "confine": True},
-                    [reader.fileno(), target],
-                )
+                async with AsyncExitStack() as stack:
+                    source = reader.fileno()
+                    if chain:
+                        source = await stack.enter_async_context(
+                            self._processors.opened(source, chain)
+                        )
+                    answer = await self._run(
+                        {"compression": compression, "overlay": overlay, "confine": True},
+                        [source, target],
+                    )
             finally:
                 os.close(target)
         digest, size = digests.parse(str(answer["digest"])), answer["size"]

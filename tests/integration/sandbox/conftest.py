@@ -1,0 +1,35 @@
+"""A client with a root of its own, and a look at what is left of it."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from sampan.sandbox.clients import Client, in_process
+from sampan.testing import require
+
+
+@pytest.fixture
+async def client(root: Path, state: Path) -> AsyncIterator[Client]:
+    require("root")
+    async with in_process(root=root, state=state) as opened:
+        yield opened
+
+
+@pytest.fixture
+def left(root: Path, state: Path) -> Callable[[], list[str]]:
+    """What belongs to sandboxes and lies on disk, is mounted, or is a cgroup; empty if none does."""
+
+    def look() -> list[str]:
+        containers = root / "containers"
+        found = [f"name {path}" for path in containers.glob("*/names/*")]
+        found += [f"folder {path}" for path in containers.glob("*/*") if path.name != "names"]
+        found += [f"snapshot {path}" for path in root.glob("**/snapshots/*") if path.name.isdigit()]
+        found += [f"task {path}" for path in state.glob("io.containerd.runtime.v2.task/*/*")]
+        found += [f"socket {path}" for path in state.glob("s/*")]
+        found += [f"oci state {path}" for path in state.glob("oci/*/[0-9a-f]*")]
+        with open("/proc/self/mountinfo") as file:
+            found += [f"mount {line}" for line in file if str(state) in line]
+        return found
+
+    return look
