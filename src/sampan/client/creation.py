@@ -119,7 +119,7 @@ async def create(
         config, mounts = made.config, made.mounts
         request, more = await settled(client, folder, request, networking, config)
         user = request.user or (config.user if config else "")
-        spec = await to_thread(_build, request, config, key, client.namespace, user, mounts)
+        spec = await to_thread(_build, client, request, config, key, user, mounts)
         container = await client.containers.create(
             Container(
                 id=key,
@@ -143,24 +143,40 @@ async def create(
 
 
 def _build(
+    client: Client,
     request: Request,
     config: ContainerConfig | None,
     id: str,
-    namespace: str,
     user: str,
     mounts: Sequence[Mount],
 ) -> bytes:
     root_fd = -1
     if user and not user.replace(":", "").isdigit():
-        from sampan.storage.detached import open_mounts
-
-        root_fd = open_mounts([mount for mount in mounts if not mount.target])
+        root_fd = _open_root([mount for mount in mounts if not mount.target], client.rootless)
     try:
-        spec = build(request, config, id=id, namespace=namespace, root_fd=root_fd)
+        spec = build(request, config, id=id, namespace=client.namespace, root_fd=root_fd)
     finally:
         if root_fd >= 0:
             os.close(root_fd)
-    return json.dumps(spec.to_json()).encode()
+    values = spec.to_json()
+    if client.rootless:
+        from sampan.client.spec.rootless import adapt
+
+        adapt(values, request)
+    return json.dumps(values).encode()
+
+
+def _open_root(mounts: Sequence[Mount], rootless: bool) -> int:
+    """Open a root to look users up in; an ordinary user, who may mount nothing, takes a layer."""
+    from sampan.storage.detached import open_mounts
+    from sampan.storage.uppers import layers_of
+
+    if not rootless:
+        return open_mounts(mounts)
+    one = mounts[0]
+    folders = layers_of([one.type, one.source, one.target, list(one.options)]).folders
+    chosen = next((f for f in folders if os.path.exists(f"{f}/etc/passwd")), folders[-1])
+    return os.open(chosen, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 async def _undo(client: Client, folder: Folder, name: str, snapshotter: str) -> None:

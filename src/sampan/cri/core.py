@@ -18,6 +18,7 @@ from sampan.cri import NAMESPACE
 from sampan.cri.events import Events
 from sampan.cri.figures import Figures
 from sampan.cri.images.store import Images
+from sampan.cri.plugged import Plugged
 from sampan.cri.store.names import Flights, Names
 from sampan.cri.store.records import Container, Pod
 from sampan.engine.cri import CriSettings, cri_settings
@@ -75,6 +76,7 @@ class Cri:
         self.events = Events(self)
         self.images = Images(self)
         self.figures = Figures(self)
+        self.plugged = Plugged(self)
         self.streaming: StreamingServer | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}
 
@@ -224,6 +226,7 @@ class Cri:
     async def close(self) -> None:
         """Stop watching; pods and containers live on."""
         await self.flights.close()
+        await self.plugged.close()
         if self.streaming is not None:
             await self.streaming.close()
         tasks = list(self._watchers.values())
@@ -250,6 +253,7 @@ async def open_cri(engine: Engine) -> Cri:
         await to_thread(cri.state.mkdir, 0o711, True, True)
         await recover(cri)
         await _start_streaming(cri)
+        await cri.plugged.start()
     return cri
 
 

@@ -28,6 +28,11 @@ class Events:
         self._cri = cri
         self._queues: set[asyncio.Queue[pb.ContainerEventResponse]] = set()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen."""
+        return len(self._queues)
+
     async def container(self, kind: pb.ContainerEventType, one: Container) -> None:
         """Tell what happened to a container."""
         self._tell(kind, one.id, self._cri.pods.get(one.pod_id))

@@ -175,8 +175,17 @@ class _Home:
             return
         home = Path(environ.get("HOME") or "/")
         self.root = Path(environ.get("XDG_DATA_HOME") or home / ".local/share") / "sampan"
-        self.state = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "sampan"
+        self.state = _runtime_folder(uid, environ)
         self.config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "sampan"
+
+
+def _runtime_folder(uid: int, environ: Mapping[str, str]) -> Path:
+    """Return where an ordinary user's state lies; without a login session, below /tmp."""
+    if given := environ.get("XDG_RUNTIME_DIR"):
+        return Path(given) / "sampan"
+    if Path(f"/run/user/{uid}").is_dir():
+        return Path(f"/run/user/{uid}") / "sampan"
+    return Path(environ.get("TMPDIR") or "/tmp") / f"sampan-{uid}"  # noqa: S108 - its owner is checked
 
 
 def level(name: str) -> str:

@@ -37,6 +37,8 @@ class EngineRunner:
         self._settings = settings
         self._shims = shims
         self._processors: Processors | None = None
+        self.rootless = os.geteuid() != 0
+        """Workers are root of a user namespace, and must open mounts themselves."""
 
     @property
     def processors(self) -> Processors:
@@ -55,9 +57,10 @@ class EngineRunner:
     async def __call__(
         self, request: Mapping[str, object], fds: Sequence[int]
     ) -> dict[str, object]:
-        from sampan.storage.workers import ZygoteRunner
+        from sampan.storage.workers import MODULE, ZygoteRunner
 
-        return await ZygoteRunner(await self._shims.zygote())(request, fds)
+        module = "sampan.storage.rootless" if self.rootless else MODULE
+        return await ZygoteRunner(await self._shims.zygote(), module)(request, fds)
 
 
 def core(

@@ -105,6 +105,11 @@ class Engine:
                 found += _proxies(settings)
             graph = await Graph.start(found, settings, essential=(METADATA_URI,))
             stack.push_async_callback(graph.close)
+            if runner.rootless:
+                from sampan.storage.rootless import confine
+
+                for snapshotter in graph.all("io.containerd.snapshotter.v1").values():
+                    confine(snapshotter, shims.zygote_blocking)
             metadata = graph.one(METADATA.name)
             engine = cls(settings, graph, metadata, shims, events, runner, publish=publish)
             stack.push_async_callback(engine.tasks.close)

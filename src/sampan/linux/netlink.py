@@ -363,7 +363,8 @@ class Route(NetlinkSocket):
 
     def addresses(self, index: int = 0) -> list[Address]:
         """Return every address of the namespace, or of one interface."""
-        found = (Address(body) for body in self.dump(_GETADDR, bytes(8)))
+        wanted = struct.pack("=BBBBI", 0, 0, 0, 0, index)
+        found = (Address(body) for body in self.dump(_GETADDR, wanted))
         return [one for one in found if index in (0, one.index)]
 
     def routes(self, table: int = 254) -> list[RouteEntry]:

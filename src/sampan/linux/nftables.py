@@ -83,23 +83,43 @@ Expression = bytes
 
 
 class Rule:
-    """A rule as the kernel has it."""
+    """A rule as the kernel has it; taken apart only where somebody looks."""
 
-    __slots__ = ("_expressions", "chain", "handle", "raw", "table", "userdata")
+    __slots__ = ("_found", "raw")
 
     def __init__(self, body: bytes) -> None:
-        found = attributes(body[4:])
         self.raw = body
         """For a quick search by bytes."""
-        self.table = _text(found[1])
-        self.chain = _text(found[2])
-        self.handle = int.from_bytes(found[3], "big")
-        self._expressions = found.get(4, b"")
-        self.userdata = found.get(7, b"")
+        self._found: dict[int, bytes] | None = None
+
+    def _part(self, kind: int) -> bytes:
+        if self._found is None:
+            self._found = attributes(self.raw[4:])
+        return self._found.get(kind, b"")
+
+    @property
+    def table(self) -> str:
+        """Its table."""
+        return _text(self._part(1))
+
+    @property
+    def chain(self) -> str:
+        """Its chain."""
+        return _text(self._part(2))
+
+    @property
+    def handle(self) -> int:
+        """Its number in the table."""
+        return int.from_bytes(self._part(3), "big")
+
+    @property
+    def userdata(self) -> bytes:
+        """What programs attach, such as a comment."""
+        return self._part(7)
 
     def expressions(self) -> Iterator[tuple[str, dict[int, bytes]]]:
         """Yield name and attributes of each expression, in order."""
-        for _, element in attributes_list(self._expressions):
+        for _, element in attributes_list(self._part(4)):
             parts = attributes(element)
             yield _text(parts[1]), attributes(parts.get(2, b""))
 
@@ -139,14 +159,15 @@ class Nftables(NetlinkSocket):
                 return []
             raise
 
-    def chains(self, family: int, table: str) -> set[str]:
-        """Return the names of the chains of a table; empty if there is none."""
-        found = set()
-        for body in self.dump(_kind(_GETCHAIN), _head(family)):
-            parts = attributes(body[4:])
-            if _text(parts[1]) == table:
-                found.add(_text(parts[3]))
-        return found
+    def has_chain(self, family: int, table: str, chain: str) -> bool:
+        """Return whether there is such a chain."""
+        try:
+            self.ask(_kind(_GETCHAIN), _head(family) + _string(1, table) + _string(3, chain))
+        except OSError as error:
+            if error.errno == 2:  # ENOENT
+                return False
+            raise
+        return True
 
     def commit(self, changes: Sequence[bytes], generation: int | None = None) -> None:
         """Carry out all changes or none.

@@ -40,7 +40,7 @@ REPLACE, EXCL, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800
 NESTED = 0x8000
 
 _ERROR, _DONE = 2, 3
-_SOL_NETLINK, _EXT_ACK, _CAP_ACK = 270, 11, 10
+_SOL_NETLINK, _EXT_ACK, _CAP_ACK, _STRICT = 270, 11, 10, 12
 _TIMEOUT_S = 10
 
 
@@ -92,7 +92,8 @@ class NetlinkSocket:
         try:
             self._socket.bind((0, 0))
             self._socket.settimeout(_TIMEOUT_S)
-            for option in (_EXT_ACK, _CAP_ACK):
+            # Strict: a dump is of what its header names, not of all there is.
+            for option in (_EXT_ACK, _CAP_ACK, _STRICT):
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
         except BaseException:
             self._socket.close()

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sampan.errors import DataLoss
+from sampan.linux.fds import OwnedFd
+from sampan.network.newfile import write_new
 
 __all__ = ["Cache", "Entry"]
 
@@ -104,19 +106,19 @@ class Cache:
 
         Not synced to disk: namespaces and interfaces do not outlive a crash of the machine either.
         """
-        temporary = _write_beside(self._own / entry.key, entry.encode())
-        try:
-            os.link(temporary, self._own / entry.key)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        return True
+        return write_new(self._own, entry.key, entry.encode(), mode=0o700)
 
     def finish(self, entry: Entry) -> None:
-        """Write libcni's entry, result and all."""
-        target = self._results / entry.key
-        os.replace(_write_beside(target, entry.encode()), target)
+        """Write libcni's entry, result and all; a torn one is worth as much as none."""
+        data = entry.encode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            fd = os.open(self._results / entry.key, flags, 0o600)
+        except FileNotFoundError:
+            self._results.mkdir(parents=True, mode=0o700, exist_ok=True)
+            fd = os.open(self._results / entry.key, flags, 0o600)
+        with OwnedFd(fd):
+            os.write(fd, data)
 
     def forget(self, entry: Entry) -> None:
         """Remove both files."""
@@ -169,19 +171,3 @@ def _entries(folder: Path, part: str = "") -> list[Entry]:
         except (FileNotFoundError, DataLoss, IsADirectoryError):
             continue
     return found
-
-
-def _write_beside(target: Path, data: bytes) -> str:
-    """Write a new file in the folder of `target`, made if missing, and return its path."""
-    temporary = f"{target.parent}/.{os.getpid()}-{os.urandom(6).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        fd = os.open(temporary, flags, 0o600)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        fd = os.open(temporary, flags, 0o600)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
-    return temporary

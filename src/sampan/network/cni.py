@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -125,14 +126,21 @@ class CniNetworks:
         """Tear down attachments made by us whose id is not in `valid`; let plugins do likewise."""
         keep = frozenset(valid)
         failed: SampanError | None = None
-        for entry in await to_thread(self._cache.ours, limit=_FILES):
-            if entry.id in keep:
-                continue
+
+        async def detach(entry: Entry) -> None:
+            nonlocal failed
             try:
-                await self._detach(self._network_of(entry), self._present(entry, ""))
-                log.info("network attachment collected: network=%s id=%s", entry.network, entry.id)
+                async with at_once:
+                    await self._detach(self._network_of(entry), self._present(entry, ""))
+                log.info("attachment collected: network=%s id=%s", entry.network, entry.id)
             except SampanError as error:
                 failed = failed or error
+
+        at_once = asyncio.Semaphore(_BUILTIN.count)
+        async with asyncio.TaskGroup() as group:
+            for entry in await to_thread(self._cache.ours, limit=_FILES):
+                if entry.id not in keep:
+                    group.create_task(detach(entry))
         for network in await to_thread(self.all, limit=_FILES):
             try:
                 others = await to_thread(self._cache.everyones, network.name, limit=_FILES)

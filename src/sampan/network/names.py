@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +58,7 @@ class Names:
         with self._locked():
             members = self._read(network)
             (self._folder / f"{network}.json").unlink(missing_ok=True)
-            self._publish(set(members))
+            self._publish(set(members), {one: str(its["hosts"]) for one, its in members.items()})
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -88,10 +88,15 @@ class Names:
         temporary.write_text(json.dumps(members), encoding="utf-8")
         os.replace(temporary, path)
 
-    def _publish(self, ids: set[str]) -> None:
-        """Write the hosts files of some members, each with all it shares a network with."""
+    def _publish(self, ids: set[str], known: Mapping[str, str] | None = None) -> None:
+        """Write the hosts files of some members, each with all it shares a network with.
+
+        Args:
+          ids: Whose files.
+          known: Files of those that may be on no network any more.
+        """
         lines: dict[str, list[str]] = {one: [] for one in ids}
-        files: dict[str, str] = {}
+        files = dict(known or {})
         for network in self._networks():
             members = self._read(network)
             for one_id in ids & members.keys():

@@ -90,7 +90,7 @@ class Client:
         request: Message,
         answer: type[_M],
         *,
-        timeout_s: float = 10.0,
+        timeout_s: float | None = 10.0,
         metadata: Mapping[str, str] | None = None,
     ) -> _M:
         """Call and wait; the deadline goes to the server, too.
@@ -99,7 +99,7 @@ class Client:
           SampanError: the server's answer; Unavailable when it hangs up; DeadlineExceeded.
         """
         stream = self.begin(service, method, request, timeout_s=timeout_s, metadata=metadata)
-        return self.finish(stream, answer, timeout_s=timeout_s + 1)
+        return self.finish(stream, answer, timeout_s=None if timeout_s is None else timeout_s + 1)
 
     def begin(
         self,
@@ -120,15 +120,15 @@ class Client:
             raise Unavailable(f"ttrpc: {service}/{method}: {err.strerror or err}") from err
         return stream
 
-    def finish(self, stream: int, answer: type[_M], *, timeout_s: float) -> _M:
+    def finish(self, stream: int, answer: type[_M], *, timeout_s: float | None) -> _M:
         """Wait for the answer of `stream`; answers of earlier streams are dropped.
 
         Raises:
           SampanError: as `call`.
         """
-        end = time.monotonic() + timeout_s
+        end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._socket.settimeout(max(0.001, end - time.monotonic()))
+            self._socket.settimeout(None if end is None else max(0.001, end - time.monotonic()))
             try:
                 data = self._socket.recv(64 << 10)
             except TimeoutError as err:

@@ -23,13 +23,14 @@ from sampan.rpc.messages import task as pb
 from sampan.rpc.messages.wellknown import Empty
 from sampan.rpc.wire import Message
 from sampan.runtime import foreign
-from sampan.runtime.bundle import Bundle, Lock
+from sampan.runtime.bundle import Bundle, Lock, bundles
 from sampan.runtime.burial import Burial, bury, clean_up, start_time
 
 if TYPE_CHECKING:
     import asyncio
 
     from sampan.zygote import Zygote
+    from sampan.zygote.userns import UserNamespace
 
 __all__ = ["OURS", "Shim", "Shims"]
 
@@ -135,6 +136,7 @@ class Shims:
         self._publish = publish
         self._zygote = zygote
         self._given = zygote is not None
+        self._userns: UserNamespace | None = None
         self._starting = threading.Lock()
         self._foreign = frozenset(foreign_runtimes)
         self._open: dict[Path, Shim] = {}
@@ -160,10 +162,28 @@ class Shims:
             if self._zygote is None:
                 from sampan.zygote import Zygote
 
-                self._zygote = Zygote.start(PRELOAD)
+                if os.geteuid():
+                    self._userns = self._user_namespace()
+                    names, fds = (*PRELOAD, "sampan.storage.rootless"), self._userns.fds
+                    self._zygote = Zygote.start(names, namespaces=fds)
+                else:
+                    self._zygote = Zygote.start(PRELOAD)
             elif not self._zygote.alive():
                 self._zygote.restart()
             return self._zygote
+
+    def _user_namespace(self) -> UserNamespace:
+        """Return the one that shims of ours live in, or a new one."""
+        from sampan.zygote.userns import UserNamespace
+
+        for bundle in bundles(self.state):
+            pid, _, started = bundle.read("shim.pid").partition(" ")
+            if pid.isascii() and pid.isdigit() and started and start_time(int(pid)) == started:
+                try:
+                    return UserNamespace.join(int(pid))
+                except OSError as err:
+                    log.debug("shim ended while we looked: pid=%s: %s", pid, err)
+        return UserNamespace.create()
 
     async def start(
         self,
@@ -373,6 +393,9 @@ class Shims:
         if self._zygote is not None and not self._given:
             await to_thread(self._zygote.close)
             self._zygote = None
+        if self._userns is not None:
+            self._userns.close()
+            self._userns = None
 
 
 def _less_precious(pid: int) -> None:

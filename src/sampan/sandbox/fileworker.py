@@ -14,6 +14,7 @@ RESOLVE_IN_ROOT, no magic links) to an fd that is never looked up again. The ans
 from __future__ import annotations
 
 import _socket
+import encodings.ascii  # noqa: F401 - codecs are looked up late, and imports are refused
 import errno
 import json
 import os

@@ -86,6 +86,7 @@ class Native:
                     systemd_cgroup=self._systemd_cgroup,
                     no_pivot=self._no_pivot,
                     no_new_keyring=self._no_new_keyring,
+                    rootless=_in_user_namespace(),
                 )
             except BaseException:
                 undo()
@@ -163,6 +164,12 @@ class Native:
     async def checkpoint(self, wanted: CheckpointWanted) -> None:
         """See Runtime."""
         raise FailedPrecondition("checkpoint: set binary_name to sampan-oci or runc for this")
+
+
+def _in_user_namespace() -> bool:
+    """Tell whether we are the root of an ordinary user's namespace only."""
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
 
 
 def _json(data: bytes, what: str) -> dict[str, Any]:

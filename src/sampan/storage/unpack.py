@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from sampan.concurrency import shielded, to_thread
+from sampan.concurrency import shielded
 from sampan.concurrency.trace import trace
 from sampan.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
 from sampan.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -35,9 +35,8 @@ from sampan.storage.detached import open_mounts
 from sampan.storage.diff.apply import MissingLink
 from sampan.storage.diff.layers import Applied, LayerApplier
 from sampan.storage.snapshots import Snapshotter
-from sampan.storage.snapshots.folders import SNAPSHOTS
 
-__all__ = ["AVAILABLE", "Ready", "unpack"]
+__all__ = ["AVAILABLE", "Ready", "inherit", "unpack"]
 
 _REF: Final = "containerd.io/snapshot.ref"
 """Label of a key: the name it will be committed to."""
@@ -258,12 +257,16 @@ class _Unpacking:
         key = f"extract-{os.urandom(12).hex()}"
         below = await self._snapshotter.view(key, parent)
         try:
-            return await to_thread(_inherit, applied.implicit, list(mounts), below, limit=SNAPSHOTS)
+            return await self._applier.inherit(applied.implicit, mounts, below)
         finally:
             await shielded(30, self._snapshotter.remove(key))
 
 
-def _inherit(paths: Sequence[str], mounts: Sequence[Mount], below: Sequence[Mount]) -> bool:
+def inherit(paths: Sequence[str], mounts: Sequence[Mount], below: Sequence[Mount]) -> bool:
+    """Give folders the owner, mode and time that they have below; False if one is no folder there.
+
+    Blocks.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
     upper, lower = open_mounts(mounts), -1

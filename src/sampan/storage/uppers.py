@@ -28,7 +28,7 @@ from sampan import errors
 from sampan.errors import InvalidArgument, ResourceExhausted
 from sampan.linux import fds as fdlib
 from sampan.storage import whiteouts
-from sampan.storage.snapshots.native import copy_data
+from sampan.storage.copying import copy_data
 from sampan.storage.trees import remove_tree
 
 __all__ = ["Layers", "changes", "clone", "layers_of", "worker"]

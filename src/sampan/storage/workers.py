@@ -89,9 +89,10 @@ class SpawnRunner:
 class ZygoteRunner:
     """Forks each worker from a zygote that has preloaded `MODULE`."""
 
-    def __init__(self, zygote: Zygote) -> None:
-        """Use `zygote`, which stays the caller's."""
+    def __init__(self, zygote: Zygote, module: str = MODULE) -> None:
+        """Use `zygote`, which stays the caller's; `module` has another worker than ours."""
         self._zygote = zygote
+        self._module = module
 
     async def __call__(
         self, request: Mapping[str, object], fds: Sequence[int]
@@ -101,7 +102,7 @@ class ZygoteRunner:
         payload = json.dumps(dict(request)).encode()
 
         def fork() -> None:
-            born.append(self._zygote.fork(f"{MODULE}:worker", payload, fds=[answer, *fds]))
+            born.append(self._zygote.fork(f"{self._module}:worker", payload, fds=[answer, *fds]))
 
         try:
             await to_thread(fork, limit=_FORKS)

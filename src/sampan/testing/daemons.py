@@ -5,7 +5,8 @@
         daemon.client().call("version.v1.Version/Version", Empty(), pb.VersionResponse)
 
 `containerd-2` and `ctr-2` are links on PATH to binaries built from the Go module
-github.com/containerd/containerd/v2, cmd/containerd and cmd/ctr. Each daemon has root, state and
+github.com/containerd/containerd/v2, cmd/containerd and cmd/ctr, in one folder with its
+cmd/containerd-shim-runc-v2. Each daemon has root, state and
 sockets below `folder`, knows our shim as io.containerd.sampan.v2, and ends with the block; what its
 tasks left is killed.
 """
@@ -141,6 +142,9 @@ class Daemon:
         )
         shim.chmod(0o755)
         program = shutil.which(self.kind) or self.kind
+        if self.kind == "containerd-2":
+            # An older containerd's shim does not understand how it starts one.
+            path = f"{Path(program).resolve().parent}:{path}"
         level = "info" if self.kind == "containerd-2" else "warn"
         return [program, "-c", str(config), "-l", level, *self.flags], f"{programs}:{path}"
 

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from sampan.concurrency import shielded
 from sampan.cri.streaming import (
     Duplex,
     Reader,
@@ -129,9 +130,7 @@ class Processes:
         for fd in ours:
             os.set_blocking(fd, False)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2]
-            )
+            process = await _spawn(command, *theirs)
         except BaseException:
             for fd in ours:
                 os.close(fd)
@@ -156,14 +155,13 @@ class Processes:
                     group.create_task(drain(ours[2], stderr))
             return await process.wait()
         finally:
-            feeding.cancel()
-            await asyncio.wait((feeding,))
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            for fd in ours:
-                if fd >= 0:
-                    os.close(fd)
+            try:
+                # The client may vanish in the middle of this.
+                await shielded(10, _end(process, feeding))
+            finally:
+                for fd in ours:
+                    if fd >= 0:
+                        os.close(fd)
 
     async def _terminal(
         self,
@@ -175,9 +173,7 @@ class Processes:
         ours, theirs = pty.openpty()
         os.set_blocking(ours, False)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-            )
+            process = await _spawn(command, theirs, theirs, theirs, session=True)
         except BaseException:
             os.close(ours)
             raise
@@ -200,13 +196,38 @@ class Processes:
                 await drain(ours, stdout)
             return await process.wait()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            os.close(ours)
+            try:
+                await shielded(10, _end(process, *tasks))
+            finally:
+                os.close(ours)
+
+
+async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _spawn(
+    command: Sequence[str], stdin: int, stdout: int, stderr: int, *, session: bool = False
+) -> asyncio.subprocess.Process:
+    """Start a process; cancelled meanwhile, it has ended again, which asyncio does not promise."""
+    starting = asyncio.get_running_loop().create_task(
+        asyncio.create_subprocess_exec(
+            *command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=session
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
 
 
 class Upgraded:
@@ -367,6 +388,10 @@ class Clients:
         assert upgraded.status == 101
         assert upgraded.headers.get("sec-websocket-protocol", "") == protocol
         return client
+
+    def forget(self, client: SpdyClient | WebSocketClient) -> None:
+        """Keep no trace of a client that was closed."""
+        self._opened.remove(client)
 
     request: Callable[..., Awaitable[Upgraded]] = staticmethod(request)
     everything: Callable[[Reader], Awaitable[bytes]] = staticmethod(everything)

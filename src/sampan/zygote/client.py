@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import _thread
+import fcntl
 import os
 import sys
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Worker", "Zygote"]
 
 _PROGRAM = (
-    "import sys; fd, *sys.path[:] = sys.argv[1:]; sys.argv[1:] = [];"
-    "from sampan.zygote.server import main; main(int(fd))"
+    "import sys; fd, ns, *sys.path[:] = sys.argv[1:]; sys.argv[1:] = [];"
+    "from sampan.zygote.server import main; main(int(fd), int(ns))"
 )
 
 
@@ -90,10 +91,18 @@ class Worker:
 class Zygote:
     """The owner's end. `close` ends the zygote, not its workers."""
 
-    def __init__(self, *, path: Sequence[str], timeout_s: float, stderr: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        path: Sequence[str],
+        timeout_s: float,
+        stderr: int | None,
+        namespaces: Sequence[int] = (),
+    ) -> None:
         self._path = list(path)
         self._timeout_s = timeout_s
         self._stderr = stderr
+        self._namespaces = tuple(namespaces)
         self._preloaded: list[str] = []
         self._lock = _thread.allocate_lock()
         self._socket: _socket.socket | None = None
@@ -109,6 +118,7 @@ class Zygote:
         path: Sequence[str] | None = None,
         timeout_s: float = 30,
         stderr: int | None = None,
+        namespaces: Sequence[int] = (),
     ) -> Zygote:
         """Start a zygote from a protected interpreter.
 
@@ -117,6 +127,8 @@ class Zygote:
           path: Its sys.path; by default ours.
           timeout_s: How long any answer may take; a preload takes the longest.
           stderr: Borrowed fd for tracebacks of the zygote; default is our own fd 2.
+          namespaces: Borrowed fds, for its whole life, of namespaces that it enters in this order
+            before anything else, to be root there: see `userns`.
 
         Raises:
           Unavailable: It did not start.
@@ -124,7 +136,7 @@ class Zygote:
         """
         chosen = sys.path if path is None else path
         absolute = [os.path.abspath(p or ".") for p in chosen]
-        self = cls(path=absolute, timeout_s=timeout_s, stderr=stderr)
+        self = cls(path=absolute, timeout_s=timeout_s, stderr=stderr, namespaces=namespaces)
         try:
             self._spawn()
             self.preload(preload)
@@ -245,11 +257,19 @@ class Zygote:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         try:
             with exe.protected_interpreter() as interpreter:
-                arguments = ["-I", "-S", "-c", _PROGRAM, "3", *self._path]
+                count = len(self._namespaces)
+                arguments = ["-I", "-S", "-c", _PROGRAM, "3", str(count), *self._path]
+                # Above the numbers that they shall have, so that none overwrites another.
+                moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in self._namespaces]
                 actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
+                actions += [(os.POSIX_SPAWN_DUP2, fd, 4 + at) for at, fd in enumerate(moved)]
                 if self._stderr is not None:
                     actions.append((os.POSIX_SPAWN_DUP2, self._stderr, 2))
-                self.pid = interpreter.spawn(arguments, actions)
+                try:
+                    self.pid = interpreter.spawn(arguments, actions)
+                finally:
+                    for fd in moved:
+                        os.close(fd)
             self.pidfd = process.pidfd_open(self.pid)
         except BaseException:
             ours.close()

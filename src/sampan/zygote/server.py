@@ -16,7 +16,7 @@ import struct
 import sys
 
 from sampan.linux import fds as fdlib
-from sampan.linux import prctl, process, signals
+from sampan.linux import namespaces, prctl, process, signals
 from sampan.zygote.protocol import (
     CGROUP,
     IMPORTS,
@@ -315,8 +315,26 @@ def _settle_fds(fds: Sequence[int], stdio: Sequence[int]) -> list[int]:
     return settled
 
 
-def main(fd: int) -> None:
-    """Serve on the connected socket `fd`; the program of the zygote."""
+def _enter(fds: Sequence[int]) -> None:
+    """Enter a user namespace and others, and become its root."""
+    for number in fds:
+        namespaces.setns(number)
+        os.close(number)
+    try:
+        os.setgroups([])
+    except PermissionError:  # one id alone is mapped: ours stay, and are nobody's inside
+        pass
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def main(fd: int, count: int = 0) -> None:
+    """Serve on the connected socket `fd`; the program of the zygote.
+
+    With `count`, fds 4 and up are namespaces to be root in.
+    """
+    if count:
+        _enter(range(4, 4 + count))
     connection = _socket.socket(fileno=fd)
     fdlib.set_cloexec(fd, True)
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)

@@ -1,6 +1,5 @@
 """A shim of any kind as a program, with a bundle and somebody who hears its events."""
 
-import functools
 import json
 import os
 import select
@@ -120,20 +119,6 @@ def process(*args: str) -> dict[str, object]:
     return {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
 
 
-@functools.cache
-def zygote() -> Zygote:
-    """Return the session's; `zygote_ends` closes it."""
-    return Zygote.start(("sampan.oci", "sampan.shim.preloaded"))
-
-
-@pytest.fixture(scope="package", autouse=True)
-def zygote_ends() -> Iterator[None]:
-    yield
-    if zygote.cache_info().currsize:
-        zygote().close()
-        zygote.cache_clear()
-
-
 @pytest.fixture(params=["native", "forked"])
 def ours(request: pytest.FixtureRequest) -> str:
     """Our shim, exec'd and forked by a zygote."""
@@ -155,6 +140,7 @@ class Shim:
         self.binary = "" if kind in ("native", "forked") else "runc"
         make_bundle(self.bundle, *args)
         self._log = -1
+        self._zygote: Zygote | None = None
         self.address = self._fork() if kind == "forked" else self._exec()
         self.client = Client.connect(self.address)
         self.pid = int(self.call("Connect", id="c1").shim_pid)
@@ -163,6 +149,7 @@ class Shim:
     def _fork(self) -> str:
         """Have a zygote fork it, with a server that rests as soon as it may."""
         path = self.folder / "shim.sock"
+        self._zygote = Zygote.start(("sampan.oci", "sampan.shim.preloaded"))
         config = Config(
             id="c1", namespace="t", socket=str(path), bundle=str(self.bundle), listen_fd=0,
             publish=str(self.hearer.path), log_fd=1, rest_s=0.02,
@@ -171,7 +158,7 @@ class Shim:
             listener.bind(str(path))
             listener.listen()
             fds = [listener.fileno(), log.fileno()]
-            zygote().fork("sampan.shim.serve:worker", config.to_json(), fds).close()
+            self._zygote.fork("sampan.shim.serve:worker", config.to_json(), fds).close()
         return str(path)
 
     def _exec(self) -> str:
@@ -228,6 +215,8 @@ class Shim:
         self.client.close()
         assert pidfd_wait(self.pidfd, 20)
         os.close(self.pidfd)
+        if self._zygote is not None:
+            self._zygote.close()
         self.hearer.close()
         if self._log >= 0:
             os.close(self._log)

@@ -18,7 +18,7 @@ from sampan.testing import requires
 
 
 @requires("root", "busybox")
-@pytest.mark.parametrize("kind", ["native", "forked", pytest.param("runc", marks=requires("runc"))])
+@pytest.mark.parametrize("kind", ["native", pytest.param("runc", marks=requires("runc"))])
 def test_delete_behind_a_killed_shim(
     new_shim: Callable[..., Untyped], kind: str, folder: Path
 ) -> None:

@@ -108,7 +108,7 @@ class LocalClient:
     async def comparer(self) -> Comparer:
         from sampan.storage.diff.compare import WalkingComparer
 
-        return WalkingComparer(self.content)
+        return WalkingComparer(self.content, self._engine.runner)
 
     async def transfer(self) -> Transfer:
         if self._transfer is None:

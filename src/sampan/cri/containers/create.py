@@ -72,6 +72,8 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
         while True:
             try:
                 container = await _build(cri, pod, config, key, image)
+                async with cri.plugged.changing():
+                    await cri.plugged.create(pod, container)
                 await cri.engine.metadata.containers.create(container.row())
                 # Until here the snapshot was nobody's, and a collection may have taken it. A look
                 # costs less than a lease's two transactions.
@@ -85,6 +87,7 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
         cri.container_names.release(name, key)
         raise
     cri.containers[key] = container
+    await cri.plugged.created(pod, container)
     await cri.events.container(pb.CONTAINER_CREATED_EVENT, container)
     return key
 

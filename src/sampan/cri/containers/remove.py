@@ -48,6 +48,7 @@ async def discard(cri: Cri, container: Container) -> None:
             await volumes.drop_views(cri, container.id)
         for one in (folder, cri.container_root(container.id)):
             await to_thread(cri.remove_folder, one)
+        await cri.plugged.removed(container)
         cri.containers.pop(container.id, None)
         cri.figures.forget(container.id, container.snapshotter)
         cri.container_names.release(container.name, container.id)

@@ -43,6 +43,7 @@ async def start(cri: Cri, request: pb.StartContainerRequest) -> pb.StartContaine
             raise FailedPrecondition(f"sandbox {container.pod_id} is not running")
         container.starting = True
         try:
+            await cri.plugged.starting(pod, container)
             await _start(cri, container)
         except SampanError as err:
             container.finished_ns = time.time_ns()
@@ -54,6 +55,7 @@ async def start(cri: Cri, request: pb.StartContainerRequest) -> pb.StartContaine
             raise
         finally:
             container.starting = False
+    await cri.plugged.started(pod, container)
     await cri.events.container(pb.CONTAINER_STARTED_EVENT, container)
     return pb.StartContainerResponse()
 

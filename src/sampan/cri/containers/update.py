@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.containers.start import save
-from sampan.cri.spec.resources import merged, resources_of
+from sampan.cri.plugged import apply
+from sampan.cri.spec.resources import merged, resources_of, swap_is_limited
 from sampan.errors import FailedPrecondition
-from sampan.model.opaque import Opaque
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
 
 __all__ = ["update", "update_pod"]
-
-_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
 
 
 async def update(
@@ -34,25 +31,30 @@ async def update(
     async with container.lock:
         if container.state == pb.CONTAINER_EXITED or container.removing:
             raise FailedPrecondition(f"container {container.id} has ended: nothing to update")
-        old = (
-            container.resources
-            if container.resources is not None
-            else (container.config.linux.resources)
-        )
-        new = merged(old, request.linux)
-        hugepages = not cri.settings.runtime.disable_hugetlb_controller
-        wanted = resources_of(request.linux, hugepages=hugepages)
-        if container.running:
-            values = wanted.to_json()
-            await cri.engine.tasks.update(container.id, Opaque(_TYPE, json.dumps(values).encode()))
-        whole = resources_of(new, hugepages=hugepages).to_json()
-        spec = json.loads(container.spec)
-        spec["linux"]["resources"] = {**whole, "devices": spec["linux"]["resources"]["devices"]}
-        container.spec = json.dumps(spec).encode()
-        container.resources = new
-        await cri.engine.metadata.containers.update(container.row(), ["spec"])
+        change = await cri.plugged.change(container, _checked(cri, request.linux))
+        await apply(cri, container, change)
+        old = container.resources or container.config.linux.resources
+        container.resources = merged(old, request.linux)
         await save(cri, container)
+    await cri.plugged.changed(container)
     return pb.UpdateContainerResourcesResponse()
+
+
+def _checked(cri: Cri, wanted: pb.LinuxContainerResources) -> pb.LinuxContainerResources:
+    """Return a request without what this node cannot set, as creation leaves it out.
+
+    Raises:
+      InvalidArgument: it contradicts itself.
+    """
+    result = pb.LinuxContainerResources()
+    result.CopyFrom(wanted)
+    hugepages = not cri.settings.runtime.disable_hugetlb_controller
+    resources_of(wanted, hugepages=hugepages)
+    if not hugepages:
+        del result.hugepage_limits[:]
+    if not swap_is_limited():
+        result.memory_swap_limit_in_bytes = 0
+    return result
 
 
 async def update_pod(
@@ -65,10 +67,12 @@ async def update_pod(
     """
     pod = cri.pod(request.pod_sandbox_id)
     async with pod.lock:
+        await cri.plugged.update_pod(pod, request.overhead, request.resources)
         linux = pod.config.linux
         linux.overhead.CopyFrom(merged(linux.overhead, request.overhead))
         linux.resources.CopyFrom(merged(linux.resources, request.resources))
         if pod.ready:
             await to_thread(cri.limit_pod, pod)
         await cri.engine.metadata.sandboxes.update(pod.row(), ["extensions"])
+        await cri.plugged.updated_pod(pod)
     return pb.UpdatePodSandboxResourcesResponse()

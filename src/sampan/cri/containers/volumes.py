@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["drop_views", "of_config", "of_images", "unmount"]
 
 _DETACH: Final = 2 | 8
+_NOBODY: Final = 65534
 _ROOTED: Final = {"containerd.io/gc.root": "image-volume"}
 """Nothing refers to a view: it is kept until its container is removed."""
 _FAILED: Final = "ImageVolumeMountFailed"
@@ -64,6 +65,7 @@ async def of_images(
             await unpack(cri, image.content.manifest)
             mounts = await snapshots.view(key, image.chain, labels=_ROOTED)
         keys.append(key)
+        one.image.image_ref = image.id
         target = cri.container_folder(id) / "images" / str(place)
         await to_thread(_mount, mounts, one.image_sub_path, target)
         paths[place] = str(target)
@@ -145,7 +147,8 @@ def of_config(
             continue
         source = folder / str(place)
         source.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _fill(source, target, root_fd)
+        os.chown(source, _mapped(0, mappings[0]), _mapped(0, mappings[1]))
+        _fill(source, target, root_fd, _Owners(*mappings))
         found.append(
             Mount(
                 destination=target,
@@ -157,7 +160,26 @@ def of_config(
     return tuple(found)
 
 
-def _fill(target: Path, path: str, root_fd: int) -> None:
+class _Owners:
+    """Who owns on the host what a user and a group own in the container."""
+
+    def __init__(self, uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...]) -> None:
+        self._uids = uids
+        self._gids = gids
+
+    def of(self, status: os.stat_result) -> tuple[int, int]:
+        """Return the host's ids for those that the image has."""
+        return _mapped(status.st_uid, self._uids), _mapped(status.st_gid, self._gids)
+
+
+def _mapped(id: int, maps: tuple[IDMapping, ...]) -> int:
+    for one in maps:
+        if one.container_id <= id < one.container_id + one.size:
+            return one.host_id + id - one.container_id
+    return id if not maps else _NOBODY
+
+
+def _fill(target: Path, path: str, root_fd: int, owners: _Owners) -> None:
     """Copy what the image has at `path`, with owners and modes; links are copied as links."""
     try:
         fd = open_in_root(root_fd, path.lstrip("/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -165,27 +187,27 @@ def _fill(target: Path, path: str, root_fd: int) -> None:
         return
     try:
         status = os.fstat(fd)
-        os.chown(target, status.st_uid, status.st_gid)
+        os.chown(target, *owners.of(status))
         os.chmod(target, status.st_mode & 0o7777)
-        _copy(fd, os.fspath(target))
+        _copy(fd, os.fspath(target), owners)
     finally:
         os.close(fd)
 
 
-def _copy(source_fd: int, target: str) -> None:
+def _copy(source_fd: int, target: str, owners: _Owners) -> None:
     for name in os.listdir(source_fd):
         status = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
         kind, into = status.st_mode & 0o170000, os.path.join(target, name)
         if kind == 0o120000:
             os.symlink(os.readlink(name, dir_fd=source_fd), into)
-            os.lchown(into, status.st_uid, status.st_gid)
+            os.lchown(into, *owners.of(status))
             continue
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         if kind == 0o040000:
             os.mkdir(into, 0o700)
             inner = os.open(name, flags | os.O_DIRECTORY, dir_fd=source_fd)
             try:
-                _copy(inner, into)
+                _copy(inner, into, owners)
             finally:
                 os.close(inner)
         elif kind == 0o100000:
@@ -196,5 +218,5 @@ def _copy(source_fd: int, target: str) -> None:
                 shutil.copyfileobj(data, out, 1 << 20)
         else:
             continue
-        os.chown(into, status.st_uid, status.st_gid)
+        os.chown(into, *owners.of(status))
         os.chmod(into, status.st_mode & 0o7777)

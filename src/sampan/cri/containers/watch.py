@@ -68,6 +68,7 @@ async def finish(cri: Cri, container: Container, ended: Exit) -> None:
     container.state = pb.CONTAINER_EXITED
     path = cri.container_folder(container.id) / "status.json"
     await to_thread(state.write, path, container.status())
+    await cri.plugged.stopped(container)
     container.ended.set()
     await cri.events.container(pb.CONTAINER_STOPPED_EVENT, container)
 

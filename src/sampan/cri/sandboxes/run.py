@@ -66,15 +66,17 @@ async def _create(cri: Cri, request: pb.RunPodSandboxRequest) -> str:
     try:
         await cri.engine.metadata.sandboxes.create(pod.row())
         try:
-            await _build(cri, pod)
+            async with cri.plugged.changing():
+                await _build(cri, pod)
+                await cri.plugged.run_pod(pod)
+                pod.ready = True
+                cri.pods[pod.id] = pod
         except BaseException:
             await shielded(_UNDO_S, _undo(cri, pod))
             raise
     except BaseException:
         cri.pod_names.release(pod.name, pod.id)
         raise
-    pod.ready = True
-    cri.pods[pod.id] = pod
     cri.watch_pod(pod)
     await cri.events.pod(pb.CONTAINER_CREATED_EVENT, pod)
     await cri.events.pod(pb.CONTAINER_STARTED_EVENT, pod)

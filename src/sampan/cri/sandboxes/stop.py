@@ -35,6 +35,8 @@ async def _stop(cri: Cri, pod: Pod) -> None:
 
     was_ready, pod.ready = pod.ready, False
     await together(*(end(cri, container, 0) for container in cri.containers_of(pod.id)))
+    if was_ready:
+        await cri.plugged.stop_pod(pod)
     await dismantle(cri, pod)
     if was_ready:
         await cri.events.pod(pb.CONTAINER_STOPPED_EVENT, pod)
@@ -83,6 +85,7 @@ async def remove(cri: Cri, request: pb.RemovePodSandboxRequest) -> pb.RemovePodS
             await cri.engine.metadata.sandboxes.delete(pod.id)
         except NotFound:
             log.debug("pod had no record: sandbox=%s", pod.id)
+        await cri.plugged.remove_pod(pod)
         pod.removed = True
         cri.pods.pop(pod.id, None)
         cri.figures.forget(pod.id)

@@ -16,8 +16,9 @@ and speaks one of two protocols, in which the streams of one process or port tra
     await server.close()
 
 The CRI rooms supply the `Backend`. Its three methods run until the process or connection is over,
-and are **cancelled when the client has gone**, so an exec ends its process in `finally`. Reading
-and writing wait for the other side; nothing is buffered without bound. `pumps` moves bytes between
+and are **cancelled when the client has gone**, so an exec ends its process in `finally`, under
+`concurrency.shielded`: the client may go in the middle of that, too. Reading and writing wait for
+the other side; nothing is buffered without bound. `pumps` moves bytes between
 these streams and fifos, pipes, terminals and sockets.
 
 Modules: tokens · head (HTTP/1.1 requests) · spdy (frames, no I/O) · session (SPDY streams) ·

@@ -244,7 +244,8 @@ async def _outcome(
     except (asyncio.CancelledError, Gone):
         raise
     except Exception as err:
-        log.exception("streaming failed: container=%s", request.container_id)
+        if not hung_up(err):
+            log.exception("streaming failed: container=%s", request.container_id)
         return _failed(request, err)
     if code == 0:
         return {"metadata": {}, "status": "Success"}
@@ -291,5 +292,13 @@ async def ended(task: asyncio.Future[Any]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait((task,))
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not hung_up(error):
             log.warning("streaming: %s failed when it was cancelled", task, exc_info=error)
+
+
+def hung_up(error: BaseException) -> bool:
+    """Whether an error only says that the client is gone, alone or in a group of such."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(hung_up(one) for one in error.exceptions)
+    return isinstance(error, ConnectionError)

@@ -57,6 +57,11 @@ class StreamingServer:
         """What the URLs begin with, once started."""
         return self._base
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Listen. Twice is harmless.
 

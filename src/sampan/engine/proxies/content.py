@@ -17,13 +17,14 @@ from typing import Any, Final, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpclib.client import Stream
+from grpclib.exceptions import StreamTerminatedError
 
 from sampan.api.containerd.services.content.v1 import content_pb2 as pb
 from sampan.api.containerd.services.content.v1.content_grpc import ContentStub
 from sampan.concurrency import to_thread
 from sampan.engine.proxies.link import CALL_S, Link
 from sampan.engine.schema import ProxyPlugin
-from sampan.errors import DataLoss, FailedPrecondition, OutOfRange, Unavailable
+from sampan.errors import DataLoss, FailedPrecondition, OutOfRange
 from sampan.model import digest as digests
 from sampan.model.digest import Digest
 from sampan.storage.content import Info, Status
@@ -156,35 +157,36 @@ class _Writer:
         self._total = total
         self._stream: Stream[Any, Any] | None = None
         self._offset = 0
+        self._closed = False
 
     async def open(self) -> None:
-        """Take the ref."""
+        """Take the ref, once more if an error has ended the stream."""
         self._stream = self._stub.Write.open(metadata=self._link.headers())
         await self._stream.__aenter__()
-        try:
-            answer = await self._ask(
-                pb.WriteContentRequest(
-                    action=pb.STAT, ref=self.ref, total=self._total, expected=self._expected or ""
-                )
+        answer = await self._ask(
+            pb.WriteContentRequest(
+                action=pb.STAT, ref=self.ref, total=self._total, expected=self._expected or ""
             )
-        except BaseException:
-            await self.close()
-            raise
+        )
         self._offset = answer.offset
 
     async def _ask(self, request: pb.WriteContentRequest) -> Any:
-
-        stream = self._stream
-        if stream is None:
+        if self._closed:
             raise FailedPrecondition(f"ingest {self.ref!r}: the writer is closed or committed")
+        if self._stream is None:
+            await self.open()
+        stream = self._stream
+        assert stream is not None  # noqa: S101 - open has made it
         with self._link.translated():
-            async with asyncio.timeout(CALL_S):
-                await stream.send_message(request)
-                answer = await stream.recv_message()
-                if answer is None:
-                    # The status says why.
-                    await stream.recv_trailing_metadata()
-                    raise Unavailable(f"ingest {self.ref!r}: the proxy ended its stream")
+            try:
+                async with asyncio.timeout(CALL_S):
+                    await stream.send_message(request)
+                    answer = _answer(await stream.recv_message())
+            except BaseException as err:
+                self._stream = None
+                # Raises the status instead, if it came before the stream was reset.
+                await stream.__aexit__(type(err), err, err.__traceback__)
+                raise
         return answer
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -200,15 +202,8 @@ class _Writer:
         return digests.parse(answer.digest)
 
     async def status(self) -> Status:
-        answer = await self._ask(pb.WriteContentRequest(action=pb.STAT))
-        return Status(
-            self.ref,
-            answer.offset,
-            answer.total,
-            self._expected,
-            answer.started_at.ToDatetime(UTC),
-            answer.updated_at.ToDatetime(UTC),
-        )
+        found = await self._link.call(self._stub.Status, pb.StatusRequest(ref=self.ref))
+        return _status(found.status)
 
     async def truncate(self, offset: int) -> None:
         if offset != self._offset:
@@ -225,6 +220,8 @@ class _Writer:
         *,
         labels: Mapping[str, str] | None = None,
     ) -> Info:
+        if self._stream is None and not self._closed:
+            await self.open()
         request = pb.WriteContentRequest(
             action=pb.COMMIT,
             offset=self._offset,
@@ -238,6 +235,7 @@ class _Writer:
         return _info(found.info)
 
     async def close(self) -> None:
+        self._closed = True
         stream, self._stream = self._stream, None
         if stream is not None:
             with self._link.translated():
@@ -275,6 +273,12 @@ def _status(message: Any) -> Status:
         message.started_at.ToDatetime(UTC),
         message.updated_at.ToDatetime(UTC),
     )
+
+
+def _answer(message: Any) -> Any:
+    if message is None:
+        raise StreamTerminatedError("the proxy ended its stream")
+    return message
 
 
 def _check(found: str, digest: Digest, id: str) -> None:

@@ -5,8 +5,8 @@ r"""Addresses in use on this host, in the files of host-local: one folder for ea
       10.88.0.7                "<container id>\r\n<ifname>": in use
       last_reserved_ip.<set>   where the search for the next one goes on
 
-A file appears complete, by link(2), so that a kill never leaves an address that nobody owns; what
-the originals left that way (an empty file) stays taken.
+A kill may leave an empty file. Everybody writes under the lock, so whoever holds it knows that an
+empty one belongs to nobody, and removes it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from sampan.linux.fds import OwnedFd
 from sampan.network.errors import TRY_AGAIN_LATER, PluginError
 from sampan.network.plugins.ranges import Address, Range, RangeSet, candidates
 
@@ -85,6 +86,8 @@ class Store:
         mine = f"{id}\r\n{ifname}"
         found = []
         for name, content in self._contents():
+            if not content:
+                (self._folder / name).unlink(missing_ok=True)
             # Before 0.8.3 host-local wrote the id alone.
             if content in (mine, id):
                 found.append(ipaddress.ip_address(name))
@@ -100,15 +103,16 @@ class Store:
 
     def reserve(self, address: Address, id: str, ifname: str, set_number: int) -> bool:
         """Take an address; return False if somebody has it."""
-        temporary = self._write(f"{id}\r\n{ifname}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
-            os.link(temporary, self._folder / str(address))
+            fd = os.open(self._folder / str(address), flags | os.O_EXCL, 0o600)
         except FileExistsError:
             return False
-        finally:
-            os.unlink(temporary)
-        last = self._write(str(address))
-        os.replace(last, self._folder / f"{_LAST}{set_number}")
+        with OwnedFd(fd):
+            os.write(fd, f"{id}\r\n{ifname}".encode())
+        last = self._folder / f"{_LAST}{set_number}"
+        with OwnedFd(os.open(last, flags | os.O_TRUNC, 0o600)) as file:
+            os.write(file.fd, str(address).encode())
         return True
 
     def take_next(
@@ -179,16 +183,6 @@ class Store:
             return ipaddress.ip_address(_read(self._folder / f"{_LAST}{set_number}"))
         except (FileNotFoundError, ValueError):
             return None
-
-    def _write(self, text: str) -> str:
-        """Write a new file under a passing name, and return its path."""
-        path = f"{self._folder}/.{os.getpid()}-{os.urandom(6).hex()}"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-        return path
 
 
 def _is_address(name: str, known: _Seen) -> bool:

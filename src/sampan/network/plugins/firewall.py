@@ -77,9 +77,8 @@ def _options(call: Call) -> tuple[str, str]:
 
 def _build(tables: ipt.Tables, admin: str, addresses: Sequence[str]) -> list[bytes]:
     changes = tables.base("filter", "FORWARD")
-    present = tables.chains("filter")
     for chain in (_FORWARD, admin):
-        if chain not in present:
+        if not tables.has("filter", chain):
             changes += tables.chain("filter", chain)
     if not tables.jumps("filter", "FORWARD", _FORWARD):
         said = ipt.comment("CNI firewall plugin rules")
@@ -140,10 +139,9 @@ def _isolation(tables: ipt.Tables, bridge: str) -> list[bytes]:
     """Return what keeps out of a bridge all that comes from another one."""
     said = "CNI firewall plugin rules (ingressPolicy: same-bridge)"
     first, second = _STAGES
-    present = tables.chains("filter")
     changes: list[bytes] = []
     for chain in _STAGES:
-        if chain not in present:
+        if not tables.has("filter", chain):
             changes += tables.chain("filter", chain)
             changes.append(tables.add("filter", chain, ipt.comment(said), ipt.jump("RETURN")))
     if not tables.jumps("filter", "FORWARD", first):

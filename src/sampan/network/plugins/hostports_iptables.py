@@ -44,10 +44,9 @@ def _build(tables: ipt.Tables, plan: Plan, address: str) -> list[bytes]:
     chain = chain_name(plan.network, plan.id)
     entry = ["PREROUTING", "OUTPUT"]
     changes = tables.base("nat", *entry, *(["POSTROUTING"] if plan.snat else []))
-    present = tables.chains("nat")
     if plan.snat:
-        changes += _marking(tables, plan, present)
-    if _DNAT not in present:
+        changes += _marking(tables, plan)
+    if not tables.has("nat", _DNAT):
         changes += tables.chain("nat", _DNAT)
     for parent in entry:
         if not tables.jumps("nat", parent, _DNAT):
@@ -61,14 +60,14 @@ def _build(tables: ipt.Tables, plan: Plan, address: str) -> list[bytes]:
     return changes
 
 
-def _marking(tables: ipt.Tables, plan: Plan, present: Collection[str]) -> list[bytes]:
+def _marking(tables: ipt.Tables, plan: Plan) -> list[bytes]:
     """Return what makes the chains by which connections are masqueraded."""
     changes: list[bytes] = []
-    if not plan.external_mark_chain and _SETMARK not in present:
+    if not plan.external_mark_chain and not tables.has("nat", _SETMARK):
         changes += tables.chain("nat", _SETMARK)
         said = ipt.comment("CNI portfwd masquerade mark")
         changes.append(tables.add("nat", _SETMARK, said, ipt.set_mark(plan.mark)))
-    if _MASQ not in present:
+    if not tables.has("nat", _MASQ):
         changes += tables.chain("nat", _MASQ)
         changes.append(
             tables.add("nat", _MASQ, ipt.mark_is(plan.mark), ipt.masquerade(tables.version))
@@ -128,7 +127,7 @@ def remove(network: str, id: str) -> None:
 def _remove_chain(chain: str) -> None:
     for version in (4, 6):
         with ipt.Tables(version) as tables:
-            if chain in tables.chains("nat"):
+            if tables.has("nat", chain):
                 tables.change(lambda t=tables: t.remove_chain("nat", chain, [_DNAT]))  # type: ignore[misc]
 
 

@@ -108,11 +108,11 @@ class Tables:
         Naming one that is there would be an update, which the kernel finishes after an RCU grace
         period only; the next rule with a match or target of xtables waits for that.
         """
-        present = self.chains(table)
-        found = [] if present else [nft.add_table(self.family, table)]
+        found = []
         for chain in chains:
-            if chain not in present:
+            if not self.has(table, chain):
                 hook, priority = _BASE[table, chain]
+                found.append(nft.add_table(self.family, table))
                 found.append(
                     nft.add_chain(
                         self.family, table, chain, kind=table, hook=hook, priority=priority
@@ -122,7 +122,7 @@ class Tables:
 
     def chain(self, table: str, chain: str) -> list[bytes]:
         """Return what makes a chain, and what empties it if it is there."""
-        if chain in self.chains(table):
+        if self.has(table, chain):
             return [nft.flush_chain(self.family, table, chain)]
         return [nft.add_chain(self.family, table, chain)]
 
@@ -148,9 +148,9 @@ class Tables:
         """Return the rules of a chain, or of a table."""
         return self._socket.rules(self.family, table, chain)
 
-    def chains(self, table: str) -> set[str]:
-        """Return the names of the chains of a table."""
-        return self._socket.chains(self.family, table)
+    def has(self, table: str, chain: str) -> bool:
+        """Return whether there is such a chain."""
+        return self._socket.has_chain(self.family, table, chain)
 
     def jumps(self, table: str, chain: str, target: str) -> list[nft.Rule]:
         """Return the rules of a chain that jump to another."""
@@ -170,7 +170,7 @@ class Tables:
         found = [
             self.delete(rule) for parent in parents for rule in self.jumps(table, parent, chain)
         ]
-        if chain in self.chains(table):
+        if self.has(table, chain):
             found.append(nft.flush_chain(self.family, table, chain))
             found.append(nft.delete_chain(self.family, table, chain))
         return found

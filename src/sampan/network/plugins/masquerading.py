@@ -117,7 +117,7 @@ def remove(network: str, id: str, ifname: str) -> None:
     chain = chain_name(network, id)
     for version in (4, 6):
         with ipt.Tables(version) as tables:
-            if chain in tables.chains("nat"):
+            if tables.has("nat", chain):
                 tables.change(lambda t=tables: t.remove_chain("nat", chain, ["POSTROUTING"]))  # type: ignore[misc]
     said = _instance(network, ifname, id)
     with Ruleset(nft.INET, _TABLE) as rules:

@@ -74,7 +74,7 @@ class Ruleset:
 
     def exists(self, *chains: str) -> bool:
         """Return whether all of these chains are there."""
-        return set(chains) <= self._socket.chains(self._family, self._table)
+        return all(self._socket.has_chain(self._family, self._table, one) for one in chains)
 
     def table(self) -> bytes:
         """Return what makes the table."""
@@ -96,10 +96,11 @@ class Ruleset:
 
     def commented(self, chain: str, prefix: str) -> list[nft.Rule]:
         """Return the rules of a chain whose comment begins so."""
+        raw = prefix.encode()
         return [
             rule
             for rule in self._socket.rules(self._family, self._table, chain)
-            if self.comment(rule).startswith(prefix)
+            if raw in rule.raw and self.comment(rule).startswith(prefix)
         ]
 
     @staticmethod

@@ -98,9 +98,17 @@ class Copy:
         return None if sink is None else (self._source, self._waiting_for_room, sink)
 
     @classmethod
-    def restore(cls, loop: Loop, source: int, sink: Sink, *, waiting_for_room: bool) -> Copy:
+    def restore(
+        cls,
+        loop: Loop,
+        source: int,
+        sink: Sink,
+        on_end: Callable[[], None] | None = None,
+        *,
+        waiting_for_room: bool,
+    ) -> Copy:
         """Go on where another has stopped, in a process with the same fds."""
-        copy = cls(loop, source, sink)
+        copy = cls(loop, source, sink, on_end)
         if waiting_for_room:
             copy._wait_for_room()
         return copy

@@ -27,7 +27,11 @@ class Logger:
     def finish_later(self) -> None:
         """It should end by itself, as its pipes have: TERM after 10 s, KILL after 10 more."""
         for delay_s, signal in ((_END_S, 15), (2 * _END_S, 9)):
-            self._processes.loop.call_later(delay_s, lambda number=signal: self._kill(number))  # type: ignore[misc]
+            timer = self._processes.loop.call_later(
+                delay_s,
+                lambda number=signal: self._kill(number),  # type: ignore[misc]
+            )
+            self._ended.then(timer.cancel)
 
     def _kill(self, signal: int) -> None:
         if not self._ended.done:

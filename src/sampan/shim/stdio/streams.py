@@ -89,7 +89,8 @@ class Streams:
             self._files[values[0]] = LogFile(*values)
         for source, waiting, values in saved["outputs"]:
             sink = sinks.restore(self._loop, values, self._files)
-            self._outputs.append(Copy.restore(self._loop, source, sink, waiting_for_room=waiting))
+            copy = Copy.restore(self._loop, source, sink, self._drained, waiting_for_room=waiting)
+            self._outputs.append(copy)
         if saved["input"]:
             source, waiting, values = saved["input"]
             sink = sinks.restore(self._loop, values, self._files)
@@ -167,7 +168,7 @@ class Streams:
             sink.finish()
             return fd
         reading, writing = os.pipe()
-        self._outputs.append(Copy(self._loop, reading, sink))
+        self._outputs.append(Copy(self._loop, reading, sink, self._drained))
         return writing
 
     async def _open_logger(self, outputs: dict[str, str]) -> None:
@@ -199,17 +200,22 @@ class Streams:
             os.close(fd)
         self._child.clear()
         if console < 0:
+            self._finish_sinks()
             return
         self._console = console
         sink = self._sinks.pop("stdout", None) or Nowhere()
         if isinstance(sink, FdSink):
             os.set_blocking(sink.poll_fd, False)
+        self._finish_sinks()
+        self._outputs.append(Copy(self._loop, _dup(console), sink, self._drained))
+        if self._stdin_source >= 0:
+            self._start_input(FdSink(self._loop, _dup(console), splice=False))
+
+    def _finish_sinks(self) -> None:
+        """Let go of the sinks that nothing is copied to."""
         for unused in self._sinks.values():
             unused.finish()
         self._sinks.clear()
-        self._outputs.append(Copy(self._loop, _dup(console), sink))
-        if self._stdin_source >= 0:
-            self._start_input(FdSink(self._loop, _dup(console), splice=False))
 
     def resize(self, columns: int, rows: int) -> None:
         """Set the size of the terminal.
@@ -250,6 +256,11 @@ class Streams:
             if self._logger is not None:
                 self._logger.finish_later()
 
+    def _drained(self) -> None:
+        """One output has come to its end; after the last there is nothing to wait for."""
+        if self._timer is not None and not self.draining:
+            self._timer.cancel()
+
     def _end_input(self) -> None:
         if self._input is not None:
             self._input.end()
@@ -276,9 +287,7 @@ class Streams:
     def abandon(self) -> None:
         """Drop everything now: the process was not born, or the shim ends."""
         self._end_input()
-        for sink in self._sinks.values():
-            sink.finish()
-        self._sinks.clear()
+        self._finish_sinks()
         for fd in self._child:
             os.close(fd)
         self._child.clear()

@@ -23,8 +23,9 @@ from sampan.storage.content import Store
 from sampan.storage.detached import open_mounts
 from sampan.storage.diff.walking import write_changes
 from sampan.storage.snapshots.folders import SNAPSHOTS
+from sampan.storage.workers import Runner
 
-__all__ = ["UNCOMPRESSED", "WalkingComparer"]
+__all__ = ["UNCOMPRESSED", "WalkingComparer", "write_layer"]
 
 UNCOMPRESSED = "containerd.io/uncompressed"
 # Magic, deflate, no flags, no time, no hint, unknown system: nothing of when and where.
@@ -71,8 +72,10 @@ class _Compressing:
 class WalkingComparer:
     """See `diff.Comparer`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, runner: Runner | None = None) -> None:
+        """Write to `store`; a runner with `rootless` does the walking for an ordinary user."""
         self._store = store
+        self._run = runner if getattr(runner, "rootless", False) else None
 
     async def compare(
         self,
@@ -89,9 +92,7 @@ class WalkingComparer:
             raise Unimplemented(f"diff: unsupported media type: {media_type!r}")
         kind = media_types.compression(media_type)
         with tempfile.TemporaryFile() as file:
-            diff_id = await to_thread(
-                _write, file, kind, list(lower), list(upper), source_date_epoch, limit=SNAPSHOTS
-            )
+            diff_id = await self._write(file, kind, lower, upper, source_date_epoch)
             all_labels = {**(labels or {}), UNCOMPRESSED: diff_id}
             digest, size = await self._store_file(file.fileno(), ref, all_labels)
         return Descriptor(
@@ -100,6 +101,29 @@ class WalkingComparer:
             size=size,
             annotations={UNCOMPRESSED: diff_id},
         )
+
+    async def _write(
+        self,
+        file: IO[bytes],
+        kind: str,
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        latest_s: int | None,
+    ) -> str:
+        if self._run is None:
+            return await to_thread(
+                write_layer, file, kind, list(lower), list(upper), latest_s, limit=SNAPSHOTS
+            )
+        from sampan.storage.rootless import to_json
+
+        request = {
+            "call": "compare",
+            "kind": kind,
+            "lower": to_json(lower),
+            "upper": to_json(upper),
+            "latest_s": latest_s,
+        }
+        return str((await self._run(request, [file.fileno()]))["value"])
 
     async def _store_file(self, fd: int, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
         ref = ref or f"diff-{os.urandom(12).hex()}"
@@ -121,9 +145,10 @@ class WalkingComparer:
         return digest, offset
 
 
-def _write(
+def write_layer(
     file: IO[bytes], kind: str, lower: list[Mount], upper: list[Mount], latest_s: int | None
 ) -> str:
+    """Write the layer that turns `lower` into `upper`, compressed; return its diff id. Blocks."""
     sink = _Compressing(file, kind)
     above, below = open_mounts(upper), -1
     try:

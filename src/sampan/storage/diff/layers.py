@@ -60,6 +60,35 @@ class LayerApplier:
             progress(descriptor.size)
         return done.descriptor
 
+    @property
+    def _rootless(self) -> bool:
+        return bool(getattr(self._run, "rootless", False))
+
+    def _target(self, mounts: Sequence[Mount], request: dict[str, object]) -> list[int]:
+        """Open the mounts; for an ordinary user leave that to the worker."""
+        if not self._rootless:
+            return [open_mounts(mounts)]
+        from sampan.storage.rootless import to_json
+
+        request["mounts"], request["userxattr"] = to_json(mounts), True
+        return []
+
+    async def inherit(
+        self, paths: Sequence[str], mounts: Sequence[Mount], below: Sequence[Mount]
+    ) -> bool:
+        """See `unpack.inherit`."""
+        if not self._rootless:
+            from sampan.storage.unpack import inherit
+
+            return await to_thread(inherit, paths, list(mounts), below, limit=SNAPSHOTS)
+        from sampan.storage.rootless import to_json
+
+        request = {
+            "call": "inherit", "paths": list(paths), "mounts": to_json(mounts),
+            "below": to_json(below),
+        }  # fmt: skip
+        return bool((await self._run(request, []))["value"])
+
     async def apply_layer(
         self, descriptor: Descriptor, mounts: Sequence[Mount], *, overlay: bool
     ) -> Applied:
@@ -82,7 +111,10 @@ class LayerApplier:
             media_type = chain[-1][0].returns
         compression = media_types.compression(media_type)
         async with await self._store.reader(descriptor.digest) as reader:
-            target = open_mounts(mounts)
+            request: dict[str, object] = {
+                "compression": compression, "overlay": overlay, "confine": True,
+            }  # fmt: skip
+            target = self._target(mounts, request)
             try:
                 async with AsyncExitStack() as stack:
                     source = reader.fileno()
@@ -90,12 +122,10 @@ class LayerApplier:
                         source = await stack.enter_async_context(
                             self._processors.opened(source, chain)
                         )
-                    answer = await self._run(
-                        {"compression": compression, "overlay": overlay, "confine": True},
-                        [source, target],
-                    )
+                    answer = await self._run(request, [source, *target])
             finally:
-                os.close(target)
+                for fd in target:
+                    os.close(fd)
         digest, size = digests.parse(str(answer["digest"])), answer["size"]
         entries, implicit = answer["entries"], answer["implicit"]
         if not (isinstance(size, int) and isinstance(entries, int) and isinstance(implicit, list)):

@@ -35,7 +35,7 @@ from sampan.storage.snapshots import skeleton as skeletons
 from sampan.storage.snapshots.folders import SNAPSHOTS, Folders
 from sampan.storage.snapshots.ledger import Row
 from sampan.storage.snapshots.native import copy_tree
-from sampan.storage.snapshots.overlay import FolderSnapshotter
+from sampan.storage.snapshots.overlay import FolderSnapshotter, in_user_namespace
 from sampan.storage.trees import remove_tree
 
 __all__ = ["HostLayout", "HostSnapshotter"]
@@ -80,11 +80,6 @@ def program_folders(host: str = "/") -> list[str]:
         if any(point.startswith(top + "/") for top in tops) and os.path.isdir(point):
             found.add(point)
     return sorted(found)
-
-
-def _in_user_namespace() -> bool:
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return os.geteuid() != 0 or file.read().split() != ["0", "0", "4294967295"]
 
 
 class HostLayout:
@@ -185,6 +180,12 @@ class HostLayout:
         """Find out, once, whether overlays work here; the ledger's write lock is held."""
         if self._probed:
             return
+        if in_user_namespace():
+            # Copying a folder up needs its owner mapped, and the host's programs are the host's.
+            self.overlays = False
+            self.notice = "host: programs are read-only in the containers of an ordinary user"
+            self._probed = True
+            return
         with tempfile.TemporaryDirectory(prefix="probe-", dir=self._root) as folder:
             lower = f"{self._root}/skeletons/{state}"
             self._upper(folder, lower, copy=False)
@@ -233,7 +234,7 @@ class HostSnapshotter(FolderSnapshotter):
         if ":" in path or "," in path:
             raise InvalidArgument(f"snapshots root {path!r}: overlayfs allows neither ':' nor ','")
         os.makedirs(path, mode=0o711, exist_ok=True)
-        options = (*mount_options, *(("userxattr",) if _in_user_namespace() else ()))
+        options = (*mount_options, *(("userxattr",) if in_user_namespace() else ()))
         self._layout = HostLayout(path, options, host)
         super().__init__("host", Folders(path, self._layout), frozenset())
 

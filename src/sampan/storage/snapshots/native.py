@@ -10,48 +10,18 @@ A process that dies meanwhile leaves a folder without a row, which the next use 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import stat
 from collections.abc import Mapping
 
 from sampan.model.mounts import Mount
+from sampan.storage.copying import copy_data
 from sampan.storage.snapshots import Kind
 from sampan.storage.snapshots.folders import Folders
 from sampan.storage.snapshots.ledger import Row
 from sampan.storage.snapshots.overlay import FolderSnapshotter
 
 __all__ = ["NativeLayout", "NativeSnapshotter", "copy_tree"]
-
-_FICLONE = 0x40049409
-
-
-def copy_data(source: int, target: int, size: int) -> None:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as err:
-        if err.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
-            raise
-    else:
-        return
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(source, at, os.SEEK_DATA)
-        except OSError as err:
-            if err.errno == errno.ENXIO:
-                break
-            raise
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        while start < end:
-            done = os.copy_file_range(source, target, end - start, start, start)
-            if not done:
-                return
-            start += done
-        at = end
-    os.ftruncate(target, size)
-
 
 def _copy_attributes(source: str, target: str) -> None:
     for name in os.listxattr(source, follow_symlinks=False):

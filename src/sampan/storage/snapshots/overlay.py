@@ -14,7 +14,7 @@ when the caller mounts them with `uidmap=` and `gidmap=` (see `mounts`).
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from sampan.concurrency import to_thread
 from sampan.errors import InvalidArgument, NotFound
@@ -45,6 +45,12 @@ def mapped_root(mapping: str) -> int:
     raise InvalidArgument(f"id mapping {mapping[:80]!r}: does not map 0")
 
 
+def in_user_namespace() -> bool:
+    """Tell whether our workers are root of a user namespace only, or we are."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() != 0 or file.read().split() != ["0", "0", "4294967295"]
+
+
 class OverlayLayout:
     """How overlayfs lays folders down and mounts them."""
 
@@ -57,7 +63,7 @@ class OverlayLayout:
         os.chmod(folder, 0o711)  # noqa: S103
         fs = f"{folder}/fs"
         os.mkdir(fs, 0o755)
-        mode, uid, gid = 0o755, 0, 0
+        mode, uid, gid = 0o755, os.geteuid(), os.getegid()
         if parents:
             # The root of the tree is the upper's: what the parent says of it must go on.
             status = os.stat(f"{self._root}/snapshots/{parents[0]}/fs")
@@ -98,6 +104,15 @@ class FolderSnapshotter:
         self.name = name
         self.capabilities = capabilities
         self._folders = folders
+
+    @property
+    def folders(self) -> Folders:
+        """Rows and folders; blocking."""
+        return self._folders
+
+    def work_by(self, make: Callable[[Folders], Folders]) -> None:
+        """Put something else with the methods of `Folders` in its place: see `storage.rootless`."""
+        self._folders = make(self._folders)
 
     async def stat(self, key: str) -> Info:
         return await to_thread(self._folders.ledger.info, key, limit=SNAPSHOTS)
@@ -175,7 +190,11 @@ class OverlaySnapshotter(FolderSnapshotter):
         path = os.path.abspath(os.fspath(root))
         if ":" in path or "," in path:
             raise InvalidArgument(f"snapshots root {path!r}: overlayfs allows neither ':' nor ','")
-        options = (*mount_options, *(("volatile",) if volatile else ()))
+        options = (
+            *mount_options,
+            *(("volatile",) if volatile else ()),
+            *(("userxattr",) if in_user_namespace() else ()),
+        )
         super().__init__(
             "overlayfs",
             Folders(path, OverlayLayout(path, options)),

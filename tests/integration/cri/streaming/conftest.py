@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,5 +12,5 @@ from sampan.testing.streaming import Clients, serving
 
 @pytest.fixture
 async def clients() -> AsyncIterator[Clients]:
-    async with serving() as made:
+    async with serving(600 if os.environ.get("SAMPAN_SOAK") else 40) as made:
         yield made
