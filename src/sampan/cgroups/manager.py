@@ -295,7 +295,7 @@ class Manager:
         """Let every task here and below run on."""
         if "freezer" in self.paths:
             Cgroup(self.paths["freezer"]).write("freezer.state", "THAWED")
-        else:
+        elif self.paths:  # without any, as for ordinary users, nothing was frozen
             Cgroup(self._v2_path()).write("cgroup.freeze", 0)
 
     def frozen(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.engine.config import Settings
+    from sampan.sandbox.clients import Client as Library
 
 __all__ = ["App", "Quit"]
 
@@ -35,3 +36,13 @@ class App:
 
         async with connect(self.settings, namespace=self.namespace, warm=warm) as client:
             yield client
+
+    @asynccontextmanager
+    async def library(self) -> AsyncIterator[Library]:
+        """Open the library's client, for verbs that work on a container's files."""
+        from sampan import context
+        from sampan.sandbox.clients import Client
+
+        with context.scope(self.namespace):
+            async with Client(self.settings, namespace=self.namespace) as client:
+                yield client

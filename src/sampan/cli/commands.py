@@ -36,6 +36,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "rename": Command("container.rename", "give a container another name"),
     "update": Command("container.update", "change limits or the restart policy of containers"),
     "port": Command("container.port", "show which ports of the host lead into a container"),
+    "cp": Command("container.cp", "copy files into a container or out of it"),
+    "diff": Command("container.diff", "show what a container has changed of its files"),
+    "commit": Command("container.commit", "make an image of what a container has written"),
+    "export": Command("container.export", "write a container's files as a tar archive"),
     "container prune": Command("container.prune", "remove all stopped containers"),
     "pull": Command("image.pull", "fetch an image from a registry"),
     "push": Command("image.push", "send an image to a registry"),
@@ -91,4 +95,4 @@ NOUNS: Final[dict[str, dict[str, str]]] = {
     },
 }  # fmt: skip
 
-LATER: Final = ("commit", "compose", "cp", "diff", "export", "import", "pod")
+LATER: Final = ("build", "compose", "import", "pod")

@@ -17,11 +17,22 @@ from sampan import __version__, context
 from sampan.api.cri.v1 import api_pb2 as cri_pb
 from sampan.api.nri.v1alpha1 import api_pb2 as pb
 from sampan.cri import NAMESPACE
-from sampan.cri.nri import Nri, NriConfig, adjusted, container_message, cri_resources, updated
+from sampan.cri.nri import (
+    Nri,
+    NriConfig,
+    adjusted,
+    container_message,
+    cri_resources,
+    kubelets_resources,
+    updated,
+)
+from sampan.cri.spec import cdi
+from sampan.cri.spec.resources import merged
 from sampan.cri.store.records import Container, Pod
 from sampan.engine import schema, section
-from sampan.errors import NotFound, SampanError
+from sampan.errors import InvalidArgument, NotFound, SampanError
 from sampan.model.opaque import Opaque
+from sampan.model.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
@@ -57,6 +68,7 @@ def config_of(settings: Settings) -> NriConfig:
         allow_hooks=not validator.get("reject_oci_hook_adjustment", False),
         allow_seccomp=not validator.get("reject_runtime_default_seccomp_adjustment", False),
         allow_namespaces=not validator.get("reject_namespace_adjustment", False),
+        allow_sysctl=not validator.get("reject_sysctl_adjustment", False),
         required_plugins=tuple(validator.get("required_plugins", ())),
     )
 
@@ -64,9 +76,12 @@ def config_of(settings: Settings) -> NriConfig:
 class Plugged:
     """Implements `nri.Runtime`, and tells the plugins."""
 
-    def __init__(self, cri: Cri) -> None:
+    def __init__(
+        self, cri: Cri, config: NriConfig | None = None, plugins: Sequence[object] = ()
+    ) -> None:
+        """Prepare, as the configuration says or as `config` does, with more `plugins`."""
         self._cri = cri
-        self._nri = Nri(self, config_of(cri.engine.settings))
+        self._nri = Nri(self, config or config_of(cri.engine.settings), plugins=plugins)
 
     async def start(self) -> None:
         """Let plugins join."""
@@ -127,14 +142,20 @@ class Plugged:
         Raises:
           SampanError: a plugin's veto.
         """
+        if not self._nri.active:
+            return
         await self._nri.run_pod_sandbox(self._pod(pod))
 
     async def stop_pod(self, pod: Pod) -> None:
         """A pod has been stopped; nobody can stop that."""
+        if not self._nri.active:
+            return
         await self._quietly(self._nri.stop_pod_sandbox(self._pod(pod)))
 
     async def remove_pod(self, pod: Pod) -> None:
         """A pod is gone."""
+        if not self._nri.active:
+            return
         await self._quietly(self._nri.remove_pod_sandbox(self._pod(pod)))
 
     async def update_pod(
@@ -148,12 +169,16 @@ class Plugged:
         Raises:
           SampanError: a plugin's veto.
         """
+        if not self._nri.active:
+            return
         await self._nri.update_pod_sandbox(
             self._pod(pod), cri_resources(overhead), cri_resources(resources)
         )
 
     async def updated_pod(self, pod: Pod) -> None:
         """They have changed."""
+        if not self._nri.active:
+            return
         await self._quietly(self._nri.post_update_pod_sandbox(self._pod(pod)))
 
     async def create(self, pod: Pod, container: Container) -> None:
@@ -162,14 +187,31 @@ class Plugged:
         Raises:
           SampanError: a veto, or two plugins contradict each other.
         """
+        if not self._nri.enabled:
+            return
         changes = await self._nri.create_container(self._pod(pod), self._container(container))
         if changes.adjust.ByteSize():
-            spec = adjusted(json.loads(container.spec), changes.adjust)
+            spec = adjusted(self._with_cdi(container.spec, changes.adjust), changes.adjust)
             container.spec = json.dumps(spec).encode()
+            wanted = kubelets_resources(changes.adjust.linux.resources)
+            container.resources = merged(container.config.linux.resources, wanted)
         await self._carry_out(changes.updates, changes.evict)
+
+    def _with_cdi(self, spec: bytes, adjust: pb.ContainerAdjustment) -> Json:
+        """Return config.json with the CDI devices that plugins want."""
+        values: Json = json.loads(spec)
+        names = [one.name for one in adjust.CDI_devices]
+        if not names:
+            return values
+        settings = self._cri.settings.runtime
+        if not settings.enable_cdi:
+            raise InvalidArgument(f"CDI devices {', '.join(names)}: enable_cdi is false")
+        return cdi.injected(parse_spec(spec), names, settings.cdi_spec_dirs).to_json()
 
     async def created(self, pod: Pod, container: Container) -> None:
         """A container was made."""
+        if not self._nri.active:
+            return
         told = self._nri.post_create_container(self._pod(pod), self._container(container))
         await self._quietly(told)
 
@@ -179,10 +221,14 @@ class Plugged:
         Raises:
           SampanError: a plugin's veto.
         """
+        if not self._nri.active:
+            return
         await self._nri.start_container(self._pod(pod), self._container(container))
 
     async def started(self, pod: Pod, container: Container) -> None:
         """A container has started."""
+        if not self._nri.active:
+            return
         told = self._nri.post_start_container(self._pod(pod), self._container(container))
         await self._quietly(told)
 
@@ -194,6 +240,8 @@ class Plugged:
         Raises:
           SampanError: a plugin's veto.
         """
+        if not self._nri.active:
+            return cri_resources(wanted)
         pod = self._pod_of(container)
         answer = await self._nri.update_container(
             pod, self._container(container), cri_resources(wanted)
@@ -203,11 +251,15 @@ class Plugged:
 
     async def changed(self, container: Container) -> None:
         """A container's resources have changed."""
+        if not self._nri.active:
+            return
         pod = self._pod_of(container)
         await self._quietly(self._nri.post_update_container(pod, self._container(container)))
 
     async def stopped(self, container: Container) -> None:
         """A container has ended."""
+        if not self._nri.active:
+            return
         try:
             pod = self._pod_of(container)
             await self.update(await self._nri.stop_container(pod, self._container(container)))
@@ -216,6 +268,8 @@ class Plugged:
 
     async def removed(self, container: Container) -> None:
         """A container is gone."""
+        if not self._nri.active:
+            return
         pod = self._pod_of(container)
         await self._quietly(self._nri.remove_container(pod, self._container(container)))
 

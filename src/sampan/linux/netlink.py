@@ -35,9 +35,11 @@ __all__ = [
     "add_route",
     "add_veth",
     "delete_address",
+    "delete_group",
     "delete_link",
     "set_all_multicast",
     "set_bridge_port",
+    "set_group",
     "set_link",
     "set_promiscuous",
     "set_up",
@@ -49,7 +51,7 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE = 20, 21, 22, 24, 25, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_TXQLEN, _IFLA_LINKINFO = 12, 13, 18
-_IFLA_AF_SPEC, _IFLA_NET_NS_FD, _IFLA_LINK_NETNSID = 26, 28, 37
+_IFLA_AF_SPEC, _IFLA_GROUP, _IFLA_NET_NS_FD = 26, 27, 28
 _KIND, _DATA, _VETH_PEER = 1, 2, 1
 _IFF_UP, _IFF_PROMISC, _IFF_ALLMULTI = 1, 0x100, 0x200
 _BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
@@ -237,6 +239,16 @@ def add_dummy(name: str) -> bytes:
 def delete_link(index: int) -> bytes:
     """Delete an interface; of a veth pair both ends go."""
     return message(_DELLINK, 0, _ifinfo(index))
+
+
+def set_group(index: int, group: int) -> bytes:
+    """Put an interface into a group."""
+    return message(_NEWLINK, 0, _ifinfo(index) + attribute(_IFLA_GROUP, struct.pack("=I", group)))
+
+
+def delete_group(group: int) -> bytes:
+    """Delete all interfaces of a group, for which the kernel waits but once."""
+    return message(_DELLINK, 0, _ifinfo(0) + attribute(_IFLA_GROUP, struct.pack("=I", group)))
 
 
 def add_address(index: int, address: str, prefix: int) -> bytes:

@@ -78,6 +78,9 @@ _VALUE, _VERDICT = 1, 2
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER_BYTES = 8 << 20
 
+_ABSENT = (2, 95, 97)
+"""ENOENT; EOPNOTSUPP and EAFNOSUPPORT where the kernel lacks a family, such as IPv6."""
+
 Expression = bytes
 """One element of a rule's list of expressions."""
 
@@ -155,7 +158,7 @@ class Nftables(NetlinkSocket):
         try:
             return [Rule(one) for one in self.dump(_kind(_GETRULE), body)]
         except OSError as error:
-            if error.errno == 2:  # ENOENT
+            if error.errno in _ABSENT:
                 return []
             raise
 
@@ -164,7 +167,7 @@ class Nftables(NetlinkSocket):
         try:
             self.ask(_kind(_GETCHAIN), _head(family) + _string(1, table) + _string(3, chain))
         except OSError as error:
-            if error.errno == 2:  # ENOENT
+            if error.errno in _ABSENT:
                 return False
             raise
         return True

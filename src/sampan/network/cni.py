@@ -36,6 +36,7 @@ __all__ = ["CniConfig", "CniNetworks"]
 log = logging.getLogger(__name__)
 
 _IFNAME: Final = re.compile(r"(?!\.{1,2}$)[^\s/:\0]{1,15}")
+_ARGUMENT: Final = re.compile(r"[^;=\x00-\x1f\x7f]*")
 _FILES: Final = Limit("network-files", 4)
 _BUILTIN: Final = Limit("network", 8)
 _NOT_READY: Final = "NetworkPluginNotReady"
@@ -155,19 +156,16 @@ class CniNetworks:
     async def status(self, *, plugins: bool = True) -> Status:
         """Return whether the default network could be used now."""
         try:
-            chosen = await to_thread(self.select, (), limit=_FILES)
-            names = tuple(dict.fromkeys(one.name for one in (*chosen, *self.all())))
-            for network in chosen:
-                self._caller.find(network)
-                if plugins:
-                    await chain.status(network, self._caller)
+            chosen, names = await to_thread(self._usable, limit=_FILES)
+            for network in chosen if plugins else ():
+                await chain.status(network, self._caller)
         except SampanError as error:
             problems = "; ".join(self._system.problems)
             return Status(False, _NOT_READY, f"{error}{'; ' if problems else ''}{problems}")
         return Status(True, networks=names)
 
     async def close(self) -> None:
-        """Wait until what was put off is done, such as closing sockets."""
+        """Close what is kept for later use; networks may be used again all the same."""
         import sys
 
         if (ruleset := sys.modules.get("sampan.network.plugins.ruleset")) is not None:
@@ -175,7 +173,9 @@ class CniNetworks:
 
     def all(self) -> Sequence[NetworkConf]:
         """Return every network: those of the CNI folder, then those made by people; blocks."""
-        found = {one.name: one for one in (*self._system.networks(), *self._own.networks())}
+        found: dict[str, NetworkConf] = {}
+        for one in (*self._system.networks(), *self._own.networks()):
+            found.setdefault(one.name, one)
         return tuple(found.values())
 
     def select(self, names: Sequence[str]) -> Sequence[NetworkConf]:
@@ -185,7 +185,7 @@ class CniNetworks:
           NotFound: there is no such network, or none at all.
         """
         if names:
-            known = {one.name: one for one in (*self._own.networks(), *self._system.networks())}
+            known = {one.name: one for one in self.all()}
             if "sampan" in names and "sampan" not in known and self.config.default_network:
                 known["sampan"] = self._make_default()
             for name in names:
@@ -201,6 +201,13 @@ class CniNetworks:
             if network.name == "sampan":
                 return [network]
         return [self._make_default()]
+
+    def _usable(self) -> tuple[Sequence[NetworkConf], tuple[str, ...]]:
+        """Return the default networks, whose plugins are all there, and the names of all."""
+        chosen = self.select(())
+        for network in chosen:
+            self._caller.find(network)
+        return chosen, tuple(dict.fromkeys(one.name for one in (*chosen, *self.all())))
 
     def _make_default(self) -> NetworkConf:
         from sampan.network.subnets import make_default
@@ -311,6 +318,10 @@ def _check(request: Request) -> None:
         raise InvalidArgument(f"container id {request.id!r}: only letters, digits and _.- please")
     if not _IFNAME.fullmatch(request.ifname):
         raise InvalidArgument(f"interface name {request.ifname!r}: 1 to 15 bytes, no / and no :")
+    for key, value in request.args.items():
+        # One value must not smuggle in another argument.
+        if not _ARGUMENT.fullmatch(key) or not _ARGUMENT.fullmatch(value):
+            raise InvalidArgument(f"CNI_ARGS of {request.id}: {key}={value!r} holds ; = or worse")
 
 
 def _entry(request: Request, network: NetworkConf, turn: int) -> Entry:

@@ -11,14 +11,20 @@ since it is bind-mounted into the container; a reader may see it short for a mom
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.errors import InvalidArgument
+
 __all__ = ["Names"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.\-]{0,252})")
 
 _BEGIN: Final = "# begin: containers on the same network, kept by sampan"
 _END: Final = "# end: containers on the same network"
@@ -35,7 +41,19 @@ class Names:
     def join(
         self, network: str, id: str, names: Sequence[str], ips: Sequence[str], hosts: str
     ) -> None:
-        """Add a member, or replace what is known of it, and write everyone's file."""
+        """Add a member, or replace what is known of it, and write everyone's file.
+
+        Raises:
+          InvalidArgument: a name or an address could not stand in a hosts file.
+        """
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise InvalidArgument(f"{name!r} of {id} cannot stand in a hosts file")
+        for ip in ips:
+            try:
+                ipaddress.ip_address(ip)
+            except ValueError as error:
+                raise InvalidArgument(f"address {ip!r} of {id}: {error}") from error
         with self._locked():
             members = self._read(network)
             members[id] = {"names": list(names), "ips": list(ips), "hosts": hosts}

@@ -120,6 +120,10 @@ class BridgeNetworks:
             with changing(self._folder):
                 Path(network.path).unlink(missing_ok=True)
             self._names.drop(name)
+            if network.bridge:
+                from sampan.network.plugins.firewall import forget_bridge
+
+                forget_bridge(network.bridge)
             with netlink.Route() as route, suppress(OSError):
                 link = route.link(network.bridge)
                 if link.kind == "bridge":

@@ -157,7 +157,8 @@ def bridge_list(
     if not internal:
         plugins.append({"type": "portmap", "capabilities": {"portMappings": True}})
     plugins += [
-        {"type": "firewall"},
+        # Networks do not reach each other, as with docker and nerdctl.
+        {"type": "firewall", "ingressPolicy": "same-bridge"},
         {"type": "bandwidth", "capabilities": {"bandwidth": True}},
         {"type": "tuning", "capabilities": {"mac": True}},
     ]

@@ -47,7 +47,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sampan.oci.container import Container, list_containers, load
+    from sampan.oci.container import Container, discard, list_containers, load
     from sampan.oci.creation import create
     from sampan.oci.criu import CheckpointFailed, CheckpointOptions, checkpoint, restore
 
@@ -60,6 +60,7 @@ __all__ = [
     "State",
     "checkpoint",
     "create",
+    "discard",
     "list_containers",
     "load",
     "preload",
@@ -119,7 +120,7 @@ class State:
         self.owner = owner
 
 
-_LAZY = {"Container", "list_containers", "load"}
+_LAZY = {"Container", "discard", "list_containers", "load"}
 _CHECKPOINT = {"CheckpointFailed", "CheckpointOptions", "checkpoint", "restore"}
 
 

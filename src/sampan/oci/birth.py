@@ -15,7 +15,7 @@ import os
 from sampan.linux import fds, process, scheduling
 from sampan.linux import namespaces as ns
 from sampan.model.runtime.document import loads
-from sampan.oci import StartFailed
+from sampan.oci import StartFailed, log
 from sampan.oci.init import detour, steps
 
 TYPE_CHECKING = False
@@ -265,8 +265,9 @@ def _clone_by_detour(
 def _set_up(birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manager | None) -> None:
     """Do to the child what it cannot; without `manager` it joins its cgroups itself."""
     if namespaces.new & ns.CLONE_NEWUSER:
-        ns.write_id_map(born.pid, "uid", namespaces.uid_map)
-        ns.write_id_map(born.pid, "gid", namespaces.gid_map)
+        from sampan.oci.idmaps import write_maps
+
+        write_maps(born.pid, namespaces.uid_map, namespaces.gid_map)
     plan = birth.process
     if plan.affinity_initial is not None:
         _set_affinity(born.pid, plan.affinity_initial, "initial")
@@ -282,7 +283,12 @@ def _set_up(birth: Birth, born: Born, namespaces: NamespacePlan, manager: Manage
     if plan.io_priority is not None:
         scheduling.ioprio_set(born.pid, *plan.io_priority)
     if plan.oom_score_adj is not None:
-        _write(f"/proc/{born.pid}/oom_score_adj", b"%d" % plan.oom_score_adj)
+        try:
+            _write(f"/proc/{born.pid}/oom_score_adj", b"%d" % plan.oom_score_adj)
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+            log.warning("oomScoreAdj is left as it is: only root may lower it")
 
 
 def _set_affinity(pid: int, cpus: frozenset[int], which: str) -> None:

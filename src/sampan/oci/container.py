@@ -27,14 +27,14 @@ from sampan.oci.hooks import run_hooks
 from sampan.oci.plan.namespaces import NamespacePlan
 from sampan.oci.plan.process import plan_process
 from sampan.oci.plan.scheduling import plan_affinity
-from sampan.oci.statefile import StateFolder, list_ids
+from sampan.oci.statefile import StateFolder, check_id, list_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["Container", "list_containers", "load"]
+__all__ = ["Container", "discard", "list_containers", "load"]
 
 _SIGKILL = 9
 _KILL_TIMEOUT_S = 10.0
@@ -157,6 +157,11 @@ class Container:
 
     def _kill(self, signal: int, *, all: bool) -> None:
         status = self.status()
+        if all and not self.cgroup.paths and self._document["own_pids"]:
+            # An ordinary user's, without cgroups: with init ends everything in its pid namespace.
+            if status != "stopped":
+                self._signal_namespace(signal)
+            return
         if all or (signal == _SIGKILL and not self._document["own_pids"]):
             self._signal_all(signal)
             return
@@ -169,6 +174,19 @@ class Container:
             os.close(pidfd)
         if status == "paused" and signal == _SIGKILL:
             self.cgroup.thaw()
+
+    def _signal_namespace(self, signal: int) -> None:
+        """Signal everything in the container's pid namespace; by SIGKILL init alone will do."""
+        if signal == _SIGKILL:
+            self._kill_init()
+            return
+        own = os.stat(f"/proc/{self.pid}/ns/pid")
+        for name in os.listdir("/proc"):
+            try:
+                if name.isdigit() and os.path.samestat(os.stat(f"/proc/{name}/ns/pid"), own):
+                    os.kill(int(name), signal)
+            except (OSError, ProcessLookupError):
+                continue
 
     def _signal_all(self, signal: int) -> None:
         if signal == _SIGKILL:
@@ -254,11 +272,17 @@ class Container:
         joined = self._document["namespaces"]
         birth.target_flags = joined & ~ns.CLONE_NEWPID
         birth.namespaces_have_user = bool(joined & ns.CLONE_NEWUSER)
+        if joined & ns.CLONE_NEWUSER:
+            birth.may_set_groups = _may_set_groups(self.pid)
         namespaces = NamespacePlan()
         birth.target_pidfd = process.pidfd_open(self.pid)
         try:
             if joined & ns.CLONE_NEWPID:
                 namespaces.pid_fd = ns.open_namespace(self.pid, "pid")
+                if joined & ns.CLONE_NEWUSER and os.geteuid() != 0:
+                    # A user has rights over the other namespaces only from inside their own.
+                    namespaces.user_fd = ns.open_namespace(self.pid, "user")
+                    birth.target_flags &= ~ns.CLONE_NEWUSER
             if not birth.target_flags:
                 os.close(birth.target_pidfd)
                 birth.target_pidfd = -1
@@ -408,6 +432,22 @@ def load(root: str, id: str) -> Container:
     return Container(folder, folder.read())
 
 
+def discard(root: str, id: str) -> int:
+    """Kill and remove whatever is left of a container, half made ones included.
+
+    For those who know that nobody is at it any more. Returns the pid that init had, or 0.
+    """
+    try:
+        container = load(root, id)
+    except NotFound:
+        check_id(id)
+        if os.path.isdir(f"{root}/{id}"):
+            StateFolder.open(root, id).remove()  # a create that died early
+        return 0
+    container.delete(force=True)
+    return container.pid
+
+
 def list_containers(root: str) -> Sequence[Container]:
     """Return all containers below `root`; those half made or half removed are left out."""
     found = []
@@ -417,6 +457,15 @@ def list_containers(root: str) -> Sequence[Container]:
         except NotFound:
             continue
     return found
+
+
+def _may_set_groups(pid: int) -> bool:
+    """Return whether the user namespace of a process allows setgroups; see user_namespaces(7)."""
+    try:
+        with open(f"/proc/{pid}/setgroups", "rb") as file:
+            return file.read(4) != b"deny"
+    except OSError:
+        return True
 
 
 def _alive(pid: int, start_time: int) -> bool:

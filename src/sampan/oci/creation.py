@@ -6,7 +6,7 @@ import os
 import time
 
 from sampan import cgroups
-from sampan.errors import InvalidArgument, SampanError
+from sampan.errors import InvalidArgument, PermissionDenied, SampanError, Unimplemented
 from sampan.linux import mounts as mnt
 from sampan.linux import namespaces as ns
 from sampan.linux import process
@@ -60,6 +60,7 @@ def create(
     pidfd_socket: str | None = None,
     preserve_fds: int = 0,
     listen_fds: int = 0,
+    detached: bool = False,
     debug_modules: bool = False,
 ) -> Container:
     """Make a container from a bundle up to the moment before its program runs.
@@ -79,6 +80,7 @@ def create(
       pidfd_socket: Path of a socket that gets init's pidfd.
       preserve_fds: How many fds from 3 (after `listen_fds`) on the program gets.
       listen_fds: How many fds of socket activation stand before those.
+      detached: The caller ends: a terminal without a `console_socket` would have no master.
       debug_modules: Have the child report its sys.modules, in `Container.modules`.
 
     Raises:
@@ -92,8 +94,10 @@ def create(
         text = dumps(spec.to_json()).encode()
     if spec.process is None or spec.linux is None:
         raise InvalidArgument("config.json has no process, or no linux section")
-    if spec.process.terminal and console_socket is None and stdio == (-1, -1, -1):
-        raise InvalidArgument("cannot allocate tty without a console socket")
+    if spec.process.terminal and console_socket is None and detached:
+        raise InvalidArgument(
+            "cannot allocate tty if the runtime will detach without setting console socket"
+        )
     _check_labels(spec)
     check_hooks(spec.hooks)
     folder = StateFolder.make(root, id)
@@ -255,6 +259,10 @@ def _fill(
     birth.new_flags = namespaces.new
     birth.joins = namespaces.joins
     birth.namespaces_have_user = namespaces.has_user
+    if namespaces.new & ns.CLONE_NEWUSER and os.geteuid() != 0:
+        from sampan.oci.idmaps import denies_setgroups
+
+        birth.may_set_groups = not denies_setgroups(namespaces.gid_map)
     if namespaces.new & ns.CLONE_NEWNS:
         birth.rootfs = rootfs
     else:
@@ -321,16 +329,32 @@ def make_cgroup(manager: cgroups.Manager, spec: Spec, *, best_effort: bool) -> N
     """Make the cgroup and set its limits; on failure nothing of it is left."""
     assert spec.linux is not None  # noqa: S101
     manager.create(best_effort=best_effort)
+    wanted = _with_default_devices(spec.linux.resources or Resources())
     try:
-        manager.apply(_with_default_devices(spec.linux.resources or Resources()))
+        if os.geteuid() != 0:
+            wanted = wanted.replace(devices=())  # what the user cannot open is closed already
+        manager.apply(wanted)
+    except (PermissionDenied, Unimplemented) as err:
+        manager.delete()
+        if not best_effort:
+            raise
+        raise PermissionDenied(
+            f"linux.resources cannot be had by user {os.geteuid()}: {err}; use --systemd-cgroup in "
+            "a session of systemd's, or have a cgroup delegated"
+        ) from err
     except BaseException:
         manager.delete()
         raise
 
 
 def _plan_cgroup_mounts(rootfs: RootfsPlan, manager: cgroups.Manager) -> None:
-    """Open the container's own cgroup in each hierarchy, for a mount of type cgroup to show."""
-    if not any(mount.fstype in ("cgroup", "cgroup2") for mount in rootfs.mounts):
+    """Open the container's own cgroup in each hierarchy, for a mount of type cgroup to show.
+
+    Who may not copy mounts makes a new one in the container, of its cgroup namespace.
+    """
+    if os.geteuid() != 0 or not any(
+        mount.fstype in ("cgroup", "cgroup2") for mount in rootfs.mounts
+    ):
         return
     controllers: dict[str, list[str]] = {}
     for name, path in manager.paths.items():

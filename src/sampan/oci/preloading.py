@@ -8,7 +8,7 @@ from sampan.oci import commands
 __all__ = ["load_all"]
 
 _MODULES = (
-    "container", "creation", "birth", "hooks", "seccomp", "features", "netdevices", "rdt",
+    "container", "creation", "birth", "hooks", "seccomp", "features", "idmaps", "netdevices", "rdt",
     "criu.dump", "criu.undump",
 )  # fmt: skip
 

@@ -33,7 +33,7 @@ stdio of Create and Exec, each of stdin, stdout, stderr:
     file:///path          appended, created with mode 0644; may be the same file for both
     binary:///path?k=v    a logger: argv `path k v`, stdout on fd 3, stderr on fd 4, closes fd 5
                           when ready; CONTAINER_ID and CONTAINER_NAMESPACE in its environment
-    sampan-log:///path?format=json-file|cri|raw&max-size=BYTES&max-files=N
+    sampan-log:///path?format=json-file|cri|raw&max-size=BYTES&max-files=N&max-line=BYTES
                           lines with time and stream, written by the shim itself, so that they are
                           kept with no client alive. A file that would grow past max-size (0: never)
                           becomes path.1, and so on up to path.(N-1); default 16 MiB and 3 files.

@@ -15,7 +15,7 @@ from sampan.shim.memo import remember
 from sampan.shim.native import Native
 from sampan.shim.processes import Processes
 from sampan.shim.runc_cli import RuncCli
-from sampan.shim.runtimes import Born, CheckpointWanted, Runtime
+from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted, Runtime
 from sampan.shim.stdio.streams import Streams, Wanted
 from sampan.shim.tasks import Container, Process
 
@@ -52,9 +52,13 @@ class Births:
             if container.mounted:
                 rootfs.unmount_all(container.rootfs)
 
-        born = await self.bear(container, init, owner, request.checkpoint, mounting)
+        restore = None
+        if request.checkpoint or options.criu_image_path:
+            image = options.criu_image_path or request.checkpoint
+            restore = RestoreWanted(image, options.criu_work_path)
+        born = await self.bear(container, init, owner, restore, mounting)
         init.pid = born.pid
-        init.started = bool(request.checkpoint)
+        init.started = restore is not None
         return container
 
     def _runtime(
@@ -97,7 +101,7 @@ class Births:
         container: Container,
         process: Process,
         owner: tuple[int, int] | None = None,
-        restore: str = "",
+        restore: RestoreWanted | None = None,
         mounting: Callable[[], Callable[[], None]] | None = None,
     ) -> Born:
         """Open the streams, let the runtime make the process, connect its terminal."""
@@ -175,20 +179,15 @@ def checkpoint_wanted(request: task.CheckpointTaskRequest) -> CheckpointWanted:
     options = runc.CheckpointOptions()
     if request.options is not None and request.options.holds(runc.CheckpointOptions):
         options = request.options.unpack(runc.CheckpointOptions)
-    flags = [
-        flag
-        for flag, wanted in (
-            ("--leave-running", not options.exit),
-            ("--tcp-established", options.open_tcp),
-            ("--ext-unix-sk", options.external_unix_sockets),
-            ("--shell-job", options.terminal),
-            ("--file-locks", options.file_locks),
-        )
-        if wanted
-    ]
-    for namespace in options.empty_namespaces:
-        flags += ["--empty-ns", namespace]
-    if options.cgroups_mode:
-        flags += ["--manage-cgroups-mode", options.cgroups_mode]
-    image = options.image_path or request.path
-    return CheckpointWanted(image, options.work_path, tuple(flags))
+    return CheckpointWanted(
+        options.image_path or request.path,
+        work_path=options.work_path,
+        parent_path=options.parent_path,
+        leave_running=not options.exit,
+        tcp_established=options.open_tcp,
+        ext_unix_sk=options.external_unix_sockets,
+        shell_job=options.terminal,
+        file_locks=options.file_locks,
+        empty_ns=tuple(options.empty_namespaces),
+        cgroups_mode=options.cgroups_mode,
+    )

@@ -29,8 +29,7 @@ def worker(payload: bytes, fds: list[int]) -> int:
     if values.get("shim_pid"):
         _end_group(values["shim_pid"])
     with contextlib.suppress(NotFound):
-        root = os.path.join(values["oci_root"], values["namespace"])
-        oci.load(root, values["id"]).delete(force=True)
+        oci.discard(os.path.join(values["oci_root"], values["namespace"]), values["id"])
     rootfs.unmount_all(os.path.join(values["bundle"], "rootfs"))
     return 0
 

@@ -253,9 +253,7 @@ def _delete(flags: dict[str, str]) -> bytes:
         with contextlib.suppress(SampanError):
             from sampan import oci
 
-            container = oci.load(root, name)
-            pid = container.pid
-            container.delete(force=True)
+            pid = oci.discard(root, name)
     rootfs.unmount_all(os.path.join(bundle, "rootfs"))
     _remove_socket(bundle)
     now = Timestamp.of_ns(time.time_ns())

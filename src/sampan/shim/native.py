@@ -14,13 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from sampan import oci
-from sampan.errors import FailedPrecondition, InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound
 from sampan.model.runtime.process import Process
 from sampan.model.runtime.resources import Resources
 from sampan.shim.errands import Errands
-from sampan.shim.runtimes import Born, CheckpointWanted
+from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted
 
 __all__ = ["Native"]
+
+_SIGKILL, _SIGSTOP = 9, 19
 
 
 class Native:
@@ -66,28 +68,15 @@ class Native:
         stdio: tuple[int, int, int],
         *,
         terminal: bool,
-        restore: str,
+        restore: RestoreWanted | None,
         mounting: Callable[[], Callable[[], None]],
     ) -> Born:
         """See Runtime."""
-        if restore:
-            raise FailedPrecondition(
-                f"restore {restore}: set binary_name to sampan-oci or runc to restore"
-            )
 
         def errand() -> tuple[Any, list[int]]:
             undo = mounting()
             try:
-                made = oci.create(
-                    root=self._root,
-                    id=self._id,
-                    bundle=self._bundle,
-                    stdio=stdio,
-                    systemd_cgroup=self._systemd_cgroup,
-                    no_pivot=self._no_pivot,
-                    no_new_keyring=self._no_new_keyring,
-                    rootless=_in_user_namespace(),
-                )
+                made = self._restore(restore, stdio) if restore else self._create(stdio)
             except BaseException:
                 undo()
                 raise
@@ -95,11 +84,34 @@ class Native:
             made.close()
             return made.pid, console
 
-        if self._apart or self._has_hooks():
+        if self._apart or restore is not None or self._has_hooks():
             pid, fds = await self._errands.run(errand)
         else:
             pid, fds = errand()
         return Born(pid, fds[0] if fds else -1)
+
+    def _create(self, stdio: tuple[int, int, int]) -> oci.Container:
+        return oci.create(
+            root=self._root,
+            id=self._id,
+            bundle=self._bundle,
+            stdio=stdio,
+            systemd_cgroup=self._systemd_cgroup,
+            no_pivot=self._no_pivot,
+            no_new_keyring=self._no_new_keyring,
+            rootless=_in_user_namespace(),
+        )
+
+    def _restore(self, wanted: RestoreWanted, stdio: tuple[int, int, int]) -> oci.Container:
+        options = oci.CheckpointOptions(wanted.image_path, work_path=wanted.work_path)
+        return oci.restore(
+            root=self._root,
+            id=self._id,
+            bundle=self._bundle,
+            options=options,
+            stdio=stdio,
+            systemd_cgroup=self._systemd_cgroup,
+        )
 
     def _has_hooks(self) -> bool:
         try:
@@ -124,7 +136,11 @@ class Native:
 
     async def kill_exec(self, group: str, pid: int, signal: int) -> None:
         """See Runtime."""
-        self._load().signal_exec(group, signal)
+        container = self._load()
+        if container.cgroup.paths:
+            container.signal_exec(group, signal)
+        else:
+            _signal_tree(pid, signal)
 
     async def remove_exec(self, group: str) -> None:
         """See Runtime."""
@@ -163,13 +179,47 @@ class Native:
 
     async def checkpoint(self, wanted: CheckpointWanted) -> None:
         """See Runtime."""
-        raise FailedPrecondition("checkpoint: set binary_name to sampan-oci or runc for this")
+        options = oci.CheckpointOptions(
+            wanted.image_path,
+            work_path=wanted.work_path,
+            parent_path=wanted.parent_path,
+            leave_running=wanted.leave_running,
+            tcp_established=wanted.tcp_established,
+            ext_unix_sk=wanted.ext_unix_sk,
+            shell_job=wanted.shell_job,
+            file_locks=wanted.file_locks,
+            empty_ns=wanted.empty_ns,
+            manage_cgroups_mode=wanted.cgroups_mode,
+        )
+
+        def errand() -> tuple[Any, list[int]]:
+            oci.checkpoint(self._load(), options)
+            return None, []
+
+        await self._errands.run(errand)
 
 
 def _in_user_namespace() -> bool:
     """Tell whether we are the root of an ordinary user's namespace only."""
     with open("/proc/self/uid_map") as file:
         return file.read().split() != ["0", "0", "4294967295"]
+
+
+def _signal_tree(pid: int, signal: int) -> None:
+    """Signal a process and its descendants, where no cgroup holds them together.
+
+    For a kill each is stopped before its children are listed, so that none is missed.
+    """
+    try:
+        if signal == _SIGKILL:
+            os.kill(pid, _SIGSTOP)
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            children = file.read().split()
+        for child in children:
+            _signal_tree(int(child), signal)
+        os.kill(pid, signal)
+    except (ProcessLookupError, FileNotFoundError):
+        return
 
 
 def _json(data: bytes, what: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from sampan.errors import DeadlineExceeded, NotFound, SampanError, Unknown
 from sampan.linux.fds import unix_bind
 from sampan.shim.processes import Processes
-from sampan.shim.runtimes import Born, CheckpointWanted
+from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted
 
 __all__ = ["RuncCli"]
 
@@ -76,7 +76,7 @@ class RuncCli:
         stdio: tuple[int, int, int],
         *,
         terminal: bool,
-        restore: str,
+        restore: RestoreWanted | None,
         mounting: Callable[[], Callable[[], None]],
     ) -> Born:
         """See Runtime."""
@@ -89,10 +89,15 @@ class RuncCli:
             undo()
             raise
 
-    async def _create(self, stdio: tuple[int, int, int], terminal: bool, restore: str) -> Born:
+    async def _create(
+        self, stdio: tuple[int, int, int], terminal: bool, restore: RestoreWanted | None
+    ) -> Born:
         command = ["create", "--bundle", self._bundle, *self._create_flags]
         if restore:
-            command = ["restore", "--detach", "--bundle", self._bundle, "--image-path", restore]
+            command = ["restore", "--detach", "--bundle", self._bundle]
+            command += ["--image-path", restore.image_path]
+            if restore.work_path:
+                command += ["--work-path", restore.work_path]
             command += self._create_flags
         return await self._birth(command, [], stdio, terminal, "init.pid")
 
@@ -207,9 +212,25 @@ class RuncCli:
     async def checkpoint(self, wanted: CheckpointWanted) -> None:
         """See Runtime."""
         flags = ["--image-path", wanted.image_path]
-        if wanted.work_path:
-            flags += ["--work-path", wanted.work_path]
-        await self._run(["checkpoint", *flags, *wanted.flags])
+        for flag, value in (
+            ("--work-path", wanted.work_path),
+            ("--parent-path", wanted.parent_path),
+            ("--manage-cgroups-mode", wanted.cgroups_mode),
+        ):
+            if value:
+                flags += [flag, value]
+        for namespace in wanted.empty_ns:
+            flags += ["--empty-ns", namespace]
+        for flag, asked in (
+            ("--leave-running", wanted.leave_running),
+            ("--tcp-established", wanted.tcp_established),
+            ("--ext-unix-sk", wanted.ext_unix_sk),
+            ("--shell-job", wanted.shell_job),
+            ("--file-locks", wanted.file_locks),
+        ):
+            if asked:
+                flags.append(flag)
+        await self._run(["checkpoint", *flags])
 
     async def _run(
         self,
@@ -227,7 +248,8 @@ class RuncCli:
             return
         text = self._last_error() or result.output.decode(errors="replace").strip()
         text = text or f"exit status {result.status}"
-        message = f"{os.path.basename(argv[0])} {command[0]} failed: {text}"
+        what = f"{os.path.basename(argv[0])} {command[0]} failed: "
+        message = what + text.removeprefix(what)
         gone = ("does not exist", "not running", "already finished")
         if command[0] not in ("create", "exec", "restore") and any(word in text for word in gone):
             raise NotFound(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Born", "CheckpointWanted", "Runtime"]
+__all__ = ["Born", "CheckpointWanted", "RestoreWanted", "Runtime"]
 
 
 class Born:
@@ -22,14 +22,47 @@ class Born:
 
 
 class CheckpointWanted:
-    """Where to put an image and how to make it; flags are `runc checkpoint`'s, without values."""
+    """Where to put an image and how to make it; the names are runc's."""
 
-    __slots__ = ("flags", "image_path", "work_path")
+    __slots__ = (
+        "cgroups_mode", "empty_ns", "ext_unix_sk", "file_locks", "image_path", "leave_running",
+        "parent_path", "shell_job", "tcp_established", "work_path",
+    )  # fmt: skip
 
-    def __init__(self, image_path: str, work_path: str, flags: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        image_path: str,
+        *,
+        work_path: str = "",
+        parent_path: str = "",
+        leave_running: bool = True,
+        tcp_established: bool = False,
+        ext_unix_sk: bool = False,
+        shell_job: bool = False,
+        file_locks: bool = False,
+        empty_ns: tuple[str, ...] = (),
+        cgroups_mode: str = "",
+    ) -> None:
         self.image_path = image_path
         self.work_path = work_path
-        self.flags = flags
+        self.parent_path = parent_path
+        self.leave_running = leave_running
+        self.tcp_established = tcp_established
+        self.ext_unix_sk = ext_unix_sk
+        self.shell_job = shell_job
+        self.file_locks = file_locks
+        self.empty_ns = empty_ns
+        self.cgroups_mode = cgroups_mode
+
+
+class RestoreWanted:
+    """The image to come back from."""
+
+    __slots__ = ("image_path", "work_path")
+
+    def __init__(self, image_path: str, work_path: str = "") -> None:
+        self.image_path = image_path
+        self.work_path = work_path
 
 
 class Runtime(Protocol):
@@ -46,10 +79,10 @@ class Runtime(Protocol):
         stdio: tuple[int, int, int],
         *,
         terminal: bool,
-        restore: str,
+        restore: RestoreWanted | None,
         mounting: Callable[[], Callable[[], None]],
     ) -> Born:
-        """Create from the bundle; with `restore`, from that checkpoint image, running.
+        """Create from the bundle; with `restore`, from that checkpoint, running.
 
         `mounting()` mounts the rootfs and returns how to undo that; it is undone if this fails,
         when nothing of the container is left behind.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import stat
 import threading
 import zlib
 from collections.abc import Iterator
@@ -89,6 +90,8 @@ class Stream:
         self._fd = fd
         self._caps = caps
         self._compression = compression
+        # Of a stream processor's pipe nobody knows how much went in: only the total is capped.
+        self._seekable = stat.S_ISREG(os.fstat(fd).st_mode)
         self._chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
         self._to_hash: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._hash = hashlib.sha256()
@@ -125,7 +128,7 @@ class Stream:
         caps = self._caps
         if total > caps.total:
             raise ResourceExhausted(f"layer: more than {caps.total} bytes uncompressed")
-        if total > caps.ratio_from and self._compression:
+        if total > caps.ratio_from and self._compression and self._seekable:
             used = os.lseek(self._fd, 0, os.SEEK_CUR)
             if total > caps.ratio * max(used, 1):
                 raise ResourceExhausted(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 
 from sampan import errors
@@ -74,7 +75,8 @@ def _confine(root_fd: int) -> None:
 def _apply(request: dict[str, object], blob_fd: int, root_fd: int) -> dict[str, object]:
     caps_given = request.get("caps")
     caps = Caps(**caps_given) if isinstance(caps_given, dict) else Caps()
-    os.lseek(blob_fd, 0, os.SEEK_SET)
+    if stat.S_ISREG(os.fstat(blob_fd).st_mode):  # else the pipe of a stream processor
+        os.lseek(blob_fd, 0, os.SEEK_SET)
     if request.get("confine") and not os.geteuid():
         # Before the stream's threads start: capabilities are a thread's own.
         _confine(root_fd)

@@ -22,12 +22,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from sampan.concurrency import Limit
 from sampan.linux import namespaces as ns
 from sampan.network import CniConfig, CniNetworks, PinnedNamespaces
 from sampan.network.inside import inside
+from sampan.network.plugins import ruleset
 
-__all__ = ["ORIGINALS", "SERVED_BY", "Host", "private_host"]
+__all__ = ["ORIGINALS", "SERVED_BY", "Host", "need_originals", "private_host"]
 
 ORIGINALS: Final = Path("/usr/lib/cni")
 """Where Debian's containernetworking-plugins are."""
@@ -40,6 +43,12 @@ _SHARED: Final = re.compile(
 )
 """Rules that the first container brings and all others use."""
 _VOLATILE: Final = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
+
+
+def need_originals() -> None:
+    """Skip the running test unless Debian's plugins are installed."""
+    if not (ORIGINALS / "bridge").exists():
+        pytest.skip("needs containernetworking-plugins")
 
 
 @contextmanager
@@ -99,6 +108,7 @@ class Host:
         await self.namespaces.close()
         for one in self._made:
             await one.close()
+        ruleset.drain()
 
     def _executables(self) -> Path:
         """Return a folder of our plugins as executables."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.testing.networks import SERVED_BY, Host, private_host
+from sampan.testing.networks import SERVED_BY, Host, need_originals, private_host
 
 
 @pytest.fixture
@@ -18,6 +18,8 @@ def own_network() -> Iterator[None]:
 async def host(
     own_network: None, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Host]:
+    if request.param == "originals":
+        need_originals()
     made = Host(tmp_path, request.param)
     yield made
     await made.close()

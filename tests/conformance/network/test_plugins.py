@@ -16,9 +16,9 @@ import pytest
 from sampan.network import Bandwidth, PluginError, PortMapping, Request
 from sampan.network.inside import inside
 from sampan.testing import requires
-from sampan.testing.networks import Host, private_host
+from sampan.testing.networks import Host, need_originals, private_host
 
-pytestmark = requires("root", "iptables", "nft", "tc")
+pytestmark = requires("root", "iptables", "nft", "tc", "ip", "sysctl")
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
@@ -322,6 +322,8 @@ async def _seen(host: Host, case: dict[str, Any]) -> dict[str, Any]:
         words = ["ip", "-j", "-d", *tool.split(), "show"]
         seen[f"host {tool}"] = _plain(host.tell(*words), host)
         seen[f"inside {tool}"] = _plain(host.tell(*words, netns=path), host)
+    seen["host parameters"] = _parameters(host)
+    seen["inside parameters"] = _parameters(host, path)
     seen["order"] = [
         line
         for line in host.rules()
@@ -340,6 +342,13 @@ async def _seen(host: Host, case: dict[str, Any]) -> dict[str, Any]:
         await host.namespaces.remove(name)
     await host.close()
     return seen
+
+
+def _parameters(host: Host, netns: str = "") -> list[str]:
+    """Return the kernel parameters of interfaces."""
+    found = host.tell("sysctl", "-a", "--pattern", r"^net\.ipv[46]\.(conf|ip_forward)", netns=netns)
+    lines = (re.sub(r"veth\w+", "veth", line) for line in found.splitlines())
+    return sorted({line for line in lines if "stable_secret" not in line})
 
 
 _DRAWN = {
@@ -396,6 +405,7 @@ def _is_ip(value: object) -> bool:
 async def test_the_host_looks_the_same(
     case: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    need_originals()
     seen = []
     for who in ("originals", "built in"):
         with private_host():
@@ -414,6 +424,7 @@ def _lines(raw: Any) -> list[str]:
 async def test_either_cleans_up_after_the_other(
     who: tuple[str, str], own_network: None, tmp_path: Any
 ) -> None:
+    need_originals()
     host = Host(tmp_path)
     host.configure("net", _plugins(host, {}))
     path = await host.namespaces.create("c")

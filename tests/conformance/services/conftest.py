@@ -13,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from sampan.api.containerd.services.leases.v1 import leases_pb2 as leases
 from sampan.testing.daemons import Client, Daemon, tiny_archive
+from sampan.testing.requirements import missing
 from sampan.testing.session import SESSION
 
 CALLED: Final[set[str]] = set()
@@ -101,13 +102,13 @@ def _peer(kind: str) -> Iterator[Peer]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ours() -> Iterator[Peer]:
     """Our daemon."""
     yield from _peer("sampand")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def theirs() -> Iterator[Peer]:
     """A current containerd, built from its Go module."""
     yield from _peer("containerd-2")
@@ -131,6 +132,18 @@ def alike(ours: Peer, theirs: Peer) -> Callable[[Case], None]:
         assert found[0] == found[1]
 
     return compare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def grpc_is_warm() -> None:
+    """Let the client library open what it opens once for all time before a test is judged."""
+    if not missing("module:grpc"):
+        import grpc  # type: ignore[import-untyped]
+
+        with grpc.insecure_channel("unix:/nothing/here") as channel:
+            call = channel.unary_unary("/nothing", lambda one: one, lambda one: one)
+            with pytest.raises(grpc.RpcError):
+                call(b"", timeout=1)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A CRI of the test's own, and a small kubelet that speaks to it over gRPC in memory."""
 
+# ruff: noqa: ASYNC109, ASYNC110  kubelet's own words; conditions of the kernel's, which no event tells
+
 from __future__ import annotations
 
 import asyncio
@@ -123,6 +125,12 @@ class Kubelet:
             line.split(" ", 3)[3] + ("\n" if line.split(" ", 3)[2] == "F" else "") for line in lines
         )
 
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for something that nobody tells us of."""
+        async with asyncio.timeout(20):
+            while not done():
+                await asyncio.sleep(0.01)
+
     async def exec(self, container: str, *command: str, timeout: int = 0) -> pb.ExecSyncResponse:
         request = pb.ExecSyncRequest(container_id=container, cmd=command, timeout=timeout)
         return await self.runtime.ExecSync(request)
@@ -141,7 +149,7 @@ class Kubelet:
         await self.runtime.RemovePodSandbox(pb.RemovePodSandboxRequest(pod_sandbox_id=pod))
 
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n"
+USERS = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n"
 GROUP = "root:x:0:\nalice:x:1000:\nwheel:x:50:alice\n"
 
 
@@ -150,7 +158,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory, busybox: Path) -> Path:
     """An image of a busybox rootfs with users and groups, and with a volume."""
     rootfs = copy_rootfs(busybox, tmp_path_factory.mktemp("rootfs") / "rootfs")
     (rootfs / "etc").mkdir(exist_ok=True)
-    (rootfs / "etc/passwd").write_text(PASSWD)
+    (rootfs / "etc/passwd").write_text(USERS)
     (rootfs / "etc/group").write_text(GROUP)
     (rootfs / "data").mkdir()
     (rootfs / "data/seed").write_text("from the image\n")
@@ -236,13 +244,18 @@ def open_kubelet(
 
     @asynccontextmanager
     async def open_one(
-        *, cni: str = "", runtime: dict[str, Any] | None = None, **settings: Any
+        *,
+        cni: str = "",
+        runtime: dict[str, Any] | None = None,
+        images: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Kubelet]:
         tables = {
             "io.containerd.cri.v1.runtime": {
                 "cni": {"conf_dir": cni or str(short_path / "none")},
                 **(runtime or {}),
             },
+            "io.containerd.cri.v1.images": images or {},
         }
         chosen = Settings(
             root=root,

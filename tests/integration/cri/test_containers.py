@@ -1,5 +1,7 @@
 """Containers: how they are born, what they are allowed, how they end, and what is told of it."""
 
+# ruff: noqa: ASYNC240  small files of the test's own
+
 from __future__ import annotations
 
 import asyncio
@@ -56,8 +58,7 @@ async def test_stop_signals_and_grace(kubelet: Any) -> None:
     pod = await kubelet.run_pod()
     trap = "trap 'echo got it; exit 7' USR1; echo ready; while :; do sleep 0.05; done"
     container = await kubelet.run(pod, "sh", "-c", trap)
-    while "ready" not in kubelet.log(container):
-        await asyncio.sleep(0.01)
+    await kubelet.until(lambda: "ready" in kubelet.log(container))
     assert (await kubelet.status(container)).stop_signal == pb.SIGNAL_SIGUSR1
     await kubelet.stop(container, 10)
     status = await kubelet.status(container)
@@ -88,7 +89,11 @@ async def test_what_an_image_and_a_request_make_together(kubelet: Any) -> None:
     assert b"yes \xff\xfe\n" in raw
     assert b"from the image\n" in raw
     text = await kubelet.output(
-        pod, "sh", "-c", "touch /x; touch /data/new && ls /data", linux=secured(readonly_rootfs=True)
+        pod,
+        "sh",
+        "-c",
+        "touch /x; touch /data/new && ls /data",
+        linux=secured(readonly_rootfs=True),
     )
     assert "Read-only file system" in text
     assert "new\nseed\n" in text
@@ -175,10 +180,10 @@ async def test_mounts(kubelet: Any, short_path: Path) -> None:
     assert "nosuid,nodev,noexec" in text
     assert (short_path / "not/there/yet").is_dir()
     for wrong in (
-        pb.Mount(container_path="/x", host_path="/tmp", recursive_read_only=True),  # noqa: S108
-        pb.Mount(container_path="/x", host_path="/tmp", mount_options=["suid"]),  # noqa: S108
-        pb.Mount(container_path="", host_path="/tmp"),  # noqa: S108
-        pb.Mount(container_path="/x", image_sub_path="a", host_path="/tmp"),  # noqa: S108
+        pb.Mount(container_path="/x", host_path="/tmp", recursive_read_only=True),
+        pb.Mount(container_path="/x", host_path="/tmp", mount_options=["suid"]),
+        pb.Mount(container_path="", host_path="/tmp"),
+        pb.Mount(container_path="/x", image_sub_path="a", host_path="/tmp"),
     ):
         with pytest.raises(GRPCError) as caught:
             await kubelet.run(pod, mounts=[wrong])
@@ -358,21 +363,19 @@ async def test_events(kubelet: Any) -> None:
         async with kubelet.runtime.GetContainerEvents.open() as stream:
             await stream.send_message(pb.GetEventsRequest(), end=True)
             async for event in stream:
-                seen.append((event.container_event_type, event.container_id))
+                one = (event.container_event_type, event.container_id)
+                seen.append(one)
 
     listener = asyncio.ensure_future(listen())
-    while not kubelet.cri.events.listeners:
-        await asyncio.sleep(0)
+    await kubelet.until(lambda: kubelet.cri.events.listeners > 0)
     pod = await kubelet.run_pod()
     container = await kubelet.run(pod, "true")
     await kubelet.ended(container)
     await kubelet.remove_pod(pod)
-    async with asyncio.timeout(10):
-        while (pb.CONTAINER_DELETED_EVENT, pod) not in seen:
-            await asyncio.sleep(0.01)
+    await kubelet.until(lambda: (pb.CONTAINER_DELETED_EVENT, pod) in seen)
     listener.cancel()
     await asyncio.gather(listener, return_exceptions=True)
-    kinds = [kind for kind, id in seen if id == container]
+    kinds = [kind for kind, who in seen if who == container]
     assert kinds == [
         pb.CONTAINER_CREATED_EVENT,
         pb.CONTAINER_STARTED_EVENT,
@@ -395,8 +398,7 @@ async def test_user_namespace(kubelet: Any) -> None:
     )
     script = "cat /proc/self/uid_map; stat -c %u /data; touch /shared/file; exec sleep 100"
     container = await kubelet.run(pod, "sh", "-c", script, mounts=[mount])
-    while not (kubelet.folder / "shared/file").exists():
-        await asyncio.sleep(0.01)
+    await kubelet.until((kubelet.folder / "shared/file").exists)
     assert kubelet.log(container).split() == ["0", "200000", "65536", "0"]
     assert (kubelet.folder / "shared/file").stat().st_uid == 0
     pid = kubelet.cri.containers[container].pid

@@ -1,5 +1,7 @@
 """Pods: what they share, how they end, and that ending them again and again is fine."""
 
+# ruff: noqa: ASYNC240  small files of the test's own
+
 from __future__ import annotations
 
 import asyncio
@@ -96,7 +98,7 @@ async def test_own_ipc_uts_and_shared_memory(kubelet: Any) -> None:
     there = (await kubelet.exec(first, "readlink", "/proc/self/ns/ipc")).stdout.decode().strip()
     again = (await kubelet.exec(second, "readlink", "/proc/self/ns/ipc")).stdout.decode().strip()
     assert there == again != ours
-    assert (await kubelet.exec(second, "cat", "/dev/shm/file")).stdout == b"here\n"  # noqa: S108
+    assert (await kubelet.exec(second, "cat", "/dev/shm/file")).stdout == b"here\n"
 
 
 async def test_shared_pid_namespace_has_a_first_process_of_ours(kubelet: Any) -> None:
@@ -119,9 +121,7 @@ async def test_target_pid_namespace(kubelet: Any) -> None:
     target = await kubelet.run(pod, "sleep", "777")
     linux = pb.LinuxContainerConfig(
         security_context=pb.LinuxContainerSecurityContext(
-            namespace_options=pb.NamespaceOption(
-                network=pb.NODE, pid=pb.TARGET, target_id=target
-            )
+            namespace_options=pb.NamespaceOption(network=pb.NODE, pid=pb.TARGET, target_id=target)
         )
     )
     debugger = await kubelet.run(pod, linux=linux)

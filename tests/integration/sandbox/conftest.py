@@ -1,5 +1,7 @@
 """A client with a root of its own, and a look at what is left of it."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -33,3 +35,17 @@ def left(root: Path, state: Path) -> Callable[[], list[str]]:
         return found
 
     return look
+
+
+@pytest.fixture(scope="session")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of a small image of this host's programs."""
+    require("root")
+    folder = tmp_path_factory.mktemp("small")
+    program = [sys.executable, "-m", "sampan.cli.main"]
+    program += ["--root", str(folder / "root"), "--state", str(folder / "state")]
+    made = ["image", "from-host", "t/small:1", "sh", "ls", "cat", "sleep", "id", "rm", "touch"]
+    subprocess.run([*program, *made], check=True, capture_output=True, timeout=120)
+    archive = folder / "small.tar"
+    subprocess.run([*program, "save", "-o", str(archive), "t/small:1"], check=True, timeout=120)
+    return archive

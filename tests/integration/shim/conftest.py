@@ -100,7 +100,7 @@ def make_bundle(folder: Path, *args: str) -> None:
             target = folder / "rootfs" / word.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(word, target)
-    for name in ("sh", "sleep", "cat", "echo", "true", "dd", "stty", "yes"):
+    for name in ("sh", "sleep", "cat", "echo", "true", "dd", "stty", "yes", "setsid"):
         (folder / "rootfs/bin" / name).symlink_to("busybox")
     spec = {
         "ociVersion": "1.0.2",

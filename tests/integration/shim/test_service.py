@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any as Untyped
@@ -53,6 +55,10 @@ def test_a_whole_life(new_shim: NewShim, kind: str, folder: Path) -> None:
         shim.call("Pause", id="c1")
         assert shim.call("State", id="c1").status == types.Status.PAUSED
         shim.call("Resume", id="c1")
+        until_s = time.monotonic() + 10
+        while not any(each.exists() and "err\n" in each.read_text() for each in (out, err)):
+            assert time.monotonic() < until_s
+            select.select([], [], [], 0.005)
         with pytest.raises(SampanError):
             shim.call("Delete", id="c1")
         shim.call("Kill", id="c1", signal=9)

@@ -282,6 +282,8 @@ async def test_several_networks_and_names(host: Host) -> None:
         Request(id="c", netns="/x", ifname="a" * 16),
         Request(id="c"),
         Request(id="c", netns="/proc/self/ns/uts"),
+        Request(id="c", netns="/x", args={"K8S_POD_NAME": "p;IP=10.99.0.9"}),
+        Request(id="c", netns="/x", args={"A=B": "p"}),
     ],
     ids=lambda r: f"{r.id} {r.netns} {r.ifname}",
 )

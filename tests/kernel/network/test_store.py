@@ -90,6 +90,35 @@ async def test_life_of_a_network(host: Host) -> None:
     assert host.inventory() == set()
 
 
+async def test_networks_do_not_reach_each_other(host: Host) -> None:
+    store, networks = store_of(host), host.networks()
+    paths, results = {}, {}
+    for name in ("one", "two"):
+        await store.create(name, ipv6=True)
+        paths[name] = await host.namespaces.create(name)
+        results[name] = await networks.set_up(Request(id=name, netns=paths[name], networks=(name,)))
+    there = results["two"].ips[0].ip
+    with inside(paths["two"], lambda: socket.create_server(("", 80))) as server:
+        with socket.create_connection((there, 80), timeout=10):
+            server.settimeout(10)
+            server.accept()[0].close()
+
+        def connect() -> None:
+            socket.create_connection((there, 80), timeout=0.5).close()
+
+        with pytest.raises(TimeoutError):
+            inside(paths["one"], connect)
+        host.tell("iptables", "-F", "CNI-ISOLATION-STAGE-1")
+        inside(paths["one"], lambda: socket.create_connection((there, 80), timeout=10).close())
+    for name in paths:
+        await networks.tear_down(Request(id=name))
+        network = await store.inspect(name)
+        assert network.bridge in "".join(host.rules())
+        await store.remove(name)
+        assert network.bridge not in "".join(host.rules())
+    assert host.inventory() == set()
+
+
 async def test_an_internal_network_leads_nowhere(host: Host) -> None:
     await store_of(host).create("inner", internal=True, subnets=["10.50.0.0/24"])
     path = await host.namespaces.create("c")
@@ -124,7 +153,7 @@ async def test_choices_of_people(host: Host) -> None:
         {"subnets": ["nonsense"]},
     ):
         with pytest.raises(InvalidArgument):
-            await store.create("wrong", **wrong)  # type: ignore[arg-type]
+            await store.create("wrong", **wrong)
     for name in ("", "../x", "host", "none", "a b"):
         with pytest.raises(InvalidArgument):
             await store.create(name)

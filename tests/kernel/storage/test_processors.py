@@ -21,8 +21,8 @@ from sampan.storage.workers import SpawnRunner
 from sampan.testing import requires
 from sampan.testing.snapshot_suite import read
 
-SECRET = "application/vnd.example.layer+secret"
-TWICE = f"{SECRET}+secret"
+SEALED = "application/vnd.example.layer+sealed"
+TWICE = f"{SEALED}+sealed"
 XOR = "import sys; d=sys.stdin.buffer.read(); sys.stdout.buffer.write(bytes(b^42 for b in d))"
 
 
@@ -45,18 +45,19 @@ def xor(data: bytes) -> bytes:
 
 
 def test_the_shortest_way() -> None:
-    one, two = program("one", SECRET, OCI_LAYER), program("two", TWICE, SECRET)
-    back = program("back", SECRET, TWICE)
+    one, two = program("one", SEALED, OCI_LAYER), program("two", TWICE, SEALED)
+    back = program("back", SEALED, TWICE)
     processors = Processors([back, two, one])
-    assert processors.chain(SECRET) == [(one, SECRET)]
-    assert processors.chain(TWICE) == [(two, TWICE), (one, SECRET)]
+    assert processors.chain(SEALED) == [(one, SEALED)]
+    assert processors.chain(TWICE) == [(two, TWICE), (one, SEALED)]
     with pytest.raises(InvalidArgument, match="no stream processor"):
         processors.chain("text/plain")
     with pytest.raises(InvalidArgument, match="no stream processor"):
-        Processors([back, two]).chain(SECRET)
+        Processors([back, two]).chain(SEALED)
 
 
 async def apply(root: Path, processors: Processors, media_type: str, data: bytes) -> dict[str, str]:
+    root.mkdir(exist_ok=True)
     store, snapshots = LocalStore(root / "content"), OverlaySnapshotter(str(root / "overlay"))
 
     class Runner(SpawnRunner):
@@ -81,7 +82,7 @@ async def apply(root: Path, processors: Processors, media_type: str, data: bytes
 @requires("root")
 async def test_a_layer_through_two_programs(tmp_path: Path) -> None:
     plain = tar(a="1", b="x" * 300_000)
-    processors = Processors([program("one", SECRET, OCI_LAYER), program("two", TWICE, SECRET)])
+    processors = Processors([program("one", SEALED, OCI_LAYER), program("two", TWICE, SEALED)])
     found = await apply(tmp_path, processors, TWICE, xor(xor(plain)))
     assert found["a"] == "1"
 
@@ -95,29 +96,29 @@ async def test_a_layer_through_two_programs(tmp_path: Path) -> None:
     ],
 )
 async def test_a_program_that_fails_is_named(tmp_path: Path, code: str, said: str) -> None:
-    processors = Processors([program("dec", SECRET, OCI_LAYER_GZIP, code)])
+    processors = Processors([program("dec", SEALED, OCI_LAYER_GZIP, code)])
     with pytest.raises(FailedPrecondition, match=f"stream processor dec.*{said}"):
-        await apply(tmp_path, processors, SECRET, xor(tar(a="1")))
-    missing = Processors([Processor("gone", (SECRET,), OCI_LAYER, "/no/such/program")])
+        await apply(tmp_path, processors, SEALED, xor(tar(a="1")))
+    missing = Processors([Processor("gone", (SEALED,), OCI_LAYER, "/no/such/program")])
     with pytest.raises(SampanError, match="gone"):
-        await apply(tmp_path, missing, SECRET, xor(tar(a="1")))
+        await apply(tmp_path / "2", missing, SEALED, xor(tar(a="1")))
 
 
 @requires("root")
 async def test_a_program_sees_its_input_type_and_little_else(tmp_path: Path) -> None:
-    os.environ["SAMPAN_SECRET_OF_TEST"] = "x"
+    os.environ["SAMPAN_OF_TEST"] = "x"
     code = (
         f"import os, sys; open('{tmp_path}/env', 'w').write(repr(dict(os.environ)));"
         "sys.stdout.buffer.write(sys.stdin.buffer.read())"
     )
     one = Processor(
-        "e", (SECRET,), OCI_LAYER, sys.executable, ("-I", "-S", "-c", code), ("KEYS=/k=1",)
+        "e", (SEALED,), OCI_LAYER, sys.executable, ("-I", "-S", "-c", code), ("KEYS=/k=1",)
     )
     try:
-        await apply(tmp_path, Processors([one]), SECRET, tar(a="1", b="x" * 300_000))
+        await apply(tmp_path, Processors([one]), SEALED, tar(a="1", b="x" * 300_000))
     finally:
-        del os.environ["SAMPAN_SECRET_OF_TEST"]
+        del os.environ["SAMPAN_OF_TEST"]
     said = (tmp_path / "env").read_text()
-    assert f"'STREAM_PROCESSOR_MEDIATYPE': '{SECRET}'" in said
+    assert f"'STREAM_PROCESSOR_MEDIATYPE': '{SEALED}'" in said
     assert "'KEYS': '/k=1'" in said
-    assert "SAMPAN_SECRET_OF_TEST" not in said
+    assert "SAMPAN_OF_TEST" not in said

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sampan.errors import InvalidArgument
 from sampan.network.names import Names
 
 
@@ -57,3 +58,15 @@ def test_a_hosts_file_that_is_gone_or_a_link_is_left_alone(names: Names, tmp_pat
     names.join("one", "id-a", ["a"], ["10.0.0.2"], str(tmp_path / "link"))
     names.join("one", "id-b", ["b"], ["10.0.0.3"], str(tmp_path / "nowhere"))
     assert target.read_text() == "127.0.0.1\tlocalhost\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "ip"), [("a b", "10.0.0.2"), ("a\n1.1.1.1 evil", "10.0.0.2"), ("", "::1"), ("a", "x")]
+)
+def test_nothing_is_smuggled_into_a_hosts_file(
+    name: str, ip: str, names: Names, tmp_path: Path
+) -> None:
+    a = hosts(tmp_path, "a")
+    with pytest.raises(InvalidArgument):
+        names.join("one", "id-a", [name], [ip], str(a))
+    assert a.read_text() == "127.0.0.1\tlocalhost\n"

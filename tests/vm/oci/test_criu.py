@@ -160,18 +160,21 @@ def test_memory_beforehand_the_rest_later(
     runtime.delete(name, force=True)
 
 
-def test_files_of_the_host_come_back_as_stdio(
+def test_files_of_the_host_may_be_stdio(
     make_runtime: Callable[[str], Runtime], bundle: Bundle, short_path: Path
 ) -> None:
-    """Debian's runc cannot: criu does not know the mount of such a file."""
+    """Whoever restores gives the same file again. Debian's runc cannot do it."""
     runtime = make_runtime("sampan-exec")
     bundle.process["args"] = list(COUNT)
-    with (short_path / "one").open("wb") as one, (short_path / "two").open("wb") as two:
-        name = start(runtime, bundle, one.fileno())
+    with (short_path / "out").open("ab") as out:
+        name = start(runtime, bundle, out.fileno())
         checkpoint(runtime, name, short_path / "image")
-        restore(runtime, bundle, short_path / "image", two.fileno())
+        before = (short_path / "out").read_bytes()
+        restore(runtime, bundle, short_path / "image", out.fileno())
         pid = runtime.state(name)["pid"]
-        assert os.readlink(f"/proc/{pid}/fd/1") == str(short_path / "two")
+        assert os.readlink(f"/proc/{pid}/fd/1") == str(short_path / "out")
+    while len((short_path / "out").read_bytes()) <= len(before):
+        os.sched_yield()
     runtime.delete(name, force=True)
 
 

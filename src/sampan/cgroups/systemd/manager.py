@@ -16,7 +16,7 @@ from sampan.cgroups.manager import Manager
 from sampan.cgroups.systemd.bus import UNIT_EXISTS, Bus, BusError
 from sampan.cgroups.systemd.names import UnitName, parse_path
 from sampan.cgroups.systemd.properties import properties
-from sampan.errors import FailedPrecondition, SampanError
+from sampan.errors import FailedPrecondition, PermissionDenied, SampanError
 from sampan.linux import prctl, process
 
 TYPE_CHECKING = False
@@ -138,7 +138,14 @@ class SystemdManager(Manager):
         return None if self._holder >= 0 else super().open_tasks()
 
     def add(self, pid: int, *, skip_unified: bool = False) -> None:
-        super().add(pid, skip_unified=skip_unified)
+        """Move a process here; if we may not, as across the bounds of a session, systemd does."""
+        try:
+            super().add(pid, skip_unified=skip_unified)
+        except PermissionDenied:
+            if not self._user:
+                raise
+            with Bus.connect(user=True) as bus:
+                bus.call("AttachProcessesToUnit", "ssau", [self._name.unit, "", [pid]])
         self._release()
 
     def apply(self, resources: Resources) -> None:

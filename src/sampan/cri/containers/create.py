@@ -7,9 +7,10 @@ import os
 import secrets
 import signal as signals
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sampan.api.cri.v1 import api_pb2 as pb
@@ -179,11 +180,16 @@ def _options(handler: RuntimeHandler) -> bytes:
 
 
 async def prepare_root(
-    cri: Cri, pod: Pod, image: Found, key: str, snapshotter: str
+    cri: Cri,
+    pod: Pod,
+    image: Found,
+    key: str,
+    snapshotter: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Mount]:
     """Prepare a snapshot on an image, unpacking it if that was not done; return its mounts."""
     snapshots = cri.engine.metadata.snapshotter(snapshotter)
-    labels = _map_labels(pod)
+    labels = {**_map_labels(pod), **labels}
     try:
         return await snapshots.prepare(key, image.chain, labels=labels)
     except NotFound:

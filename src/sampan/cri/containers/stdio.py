@@ -9,11 +9,10 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.cri.store.records import Container
 from sampan.runtime import Stdio
 
-__all__ = ["fifo", "streams_of"]
+__all__ = ["exec_streams", "fifo", "streams_of"]
 
 
 def streams_of(container: Container, folder: Path, line_max: int) -> Stdio:
@@ -22,7 +21,7 @@ def streams_of(container: Container, folder: Path, line_max: int) -> Stdio:
     Args:
       container: Whose.
       folder: Of its fifos.
-      line_max: Longer lines of the log are split; bytes.
+      line_max: Longer lines of the log are split; bytes, 0 or less is no limit.
     """
     config = container.config
     if container.log_path:
@@ -35,8 +34,8 @@ def streams_of(container: Container, folder: Path, line_max: int) -> Stdio:
 
 def _sink(container: Container, attach: str, line_max: int) -> str:
     path, form = (container.log_path, "cri") if container.log_path else (os.devnull, "raw")
-    del line_max
-    return f"sampan-log://{quote(path)}?format={form}&max-size=0&attach={quote(attach)}"
+    query = f"format={form}&max-size=0&max-line={max(line_max, 0)}&attach={quote(attach)}"
+    return f"sampan-log://{quote(path)}?{query}"
 
 
 def fifo(path: Path) -> str:
@@ -55,8 +54,3 @@ def exec_streams(folder: Path, *, stdin: bool, stdout: bool, stderr: bool, tty: 
         fifo(folder / "stderr") if stderr and not tty else "",
         tty,
     )
-
-
-def interactive(config: pb.ContainerConfig) -> bool:
-    """Tell whether somebody may type into the container."""
-    return config.stdin

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
 from sampan.cri.containers.start import save
+from sampan.cri.nri import kubelets_resources
 from sampan.cri.plugged import apply
 from sampan.cri.spec.resources import merged, resources_of, swap_is_limited
 from sampan.errors import FailedPrecondition
@@ -34,7 +35,7 @@ async def update(
         change = await cri.plugged.change(container, _checked(cri, request.linux))
         await apply(cri, container, change)
         old = container.resources or container.config.linux.resources
-        container.resources = merged(old, request.linux)
+        container.resources = merged(old, kubelets_resources(change))
         await save(cri, container)
     await cri.plugged.changed(container)
     return pb.UpdateContainerResourcesResponse()

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from sampan.api.nri.v1alpha1 import api_pb2 as pb
     from sampan.cri.nri.apply import adjusted, updated
-    from sampan.cri.nri.convert import container_message, cri_resources
+    from sampan.cri.nri.convert import container_message, cri_resources, kubelets_resources
     from sampan.cri.nri.service import Nri
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "adjusted",
     "container_message",
     "cri_resources",
+    "kubelets_resources",
     "updated",
 ]
 
@@ -125,6 +126,7 @@ _HOMES = {
     "updated": "apply",
     "container_message": "convert",
     "cri_resources": "convert",
+    "kubelets_resources": "convert",
 }
 
 

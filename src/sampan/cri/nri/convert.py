@@ -9,7 +9,7 @@ from sampan.api.cri.v1 import api_pb2 as cri
 from sampan.api.nri.v1alpha1 import api_pb2 as pb
 from sampan.cri.nri.apply import CPU_NAMES, HOOK_NAMES, MEMORY_NAMES
 
-__all__ = ["container_message", "cri_resources", "resources_message"]
+__all__ = ["container_message", "cri_resources", "kubelets_resources", "resources_message"]
 
 
 def container_message(
@@ -173,3 +173,22 @@ def cri_resources(resources: cri.LinuxContainerResources) -> pb.LinuxResources:
     for key, text in resources.unified.items():
         made.unified[key] = text
     return made
+
+
+def kubelets_resources(resources: pb.LinuxResources) -> cri.LinuxContainerResources:
+    """Return resources as kubelet knows them; what was not said is zero there."""
+    cpu, memory = resources.cpu, resources.memory
+    return cri.LinuxContainerResources(
+        cpu_period=cpu.period.value,
+        cpu_quota=cpu.quota.value,
+        cpu_shares=cpu.shares.value,
+        cpuset_cpus=cpu.cpus,
+        cpuset_mems=cpu.mems,
+        memory_limit_in_bytes=memory.limit.value,
+        memory_swap_limit_in_bytes=memory.swap.value,
+        hugepage_limits=[
+            cri.HugepageLimit(page_size=one.page_size, limit=one.limit)
+            for one in resources.hugepage_limits
+        ],
+        unified=resources.unified,
+    )

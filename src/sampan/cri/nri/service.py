@@ -72,6 +72,16 @@ class Nri:
         """Labels of the plugins that have joined, in their order."""
         return [plugin.label for plugin in self._plugins]
 
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens: without, callers need not make messages for the events."""
+        return bool(self._plugins)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether plugins may join; creation is checked for required ones even without any."""
+        return self._config.enabled
+
     async def start(self) -> None:
         """Load and start plugins, tell them what is there, and listen for more.
 

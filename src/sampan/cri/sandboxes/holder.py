@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["needed", "program", "start"]
 
+PAUSE_ANNOTATION: Final = "sampan.io/pause-image"
+"""Of a pod: its holder is this image's command, as other runtimes have it for every pod."""
 _OOM_SCORE: Final = -998
 _BASE: Final = 0x400000
 _HEADERS: Final = 64 + 56
@@ -40,7 +42,15 @@ _SIGCHLD, _SIG_IGN, _SA_NOCLDWAIT = 17, 1, 2
 
 def needed(cri: Cri, pod: Pod) -> bool:
     """Tell whether this pod needs a holder."""
-    return pod.namespaces.pid == pb.POD
+    return pod.namespaces.pid == pb.POD or bool(pause_image(cri, pod))
+
+
+def pause_image(cri: Cri, pod: Pod) -> str:
+    """Return the image to hold the pod with; empty is our own program.
+
+    A pod asks for one by an annotation, its value being a name or an id; the image must be here.
+    """
+    return pod.config.annotations.get(PAUSE_ANNOTATION, "")
 
 
 def program(machine: str) -> bytes:
@@ -93,18 +103,40 @@ def _movz(register: int, value: int) -> int:
 
 
 async def start(cri: Cri, pod: Pod) -> None:
-    """Run the holder in the pod's shim."""
-    root = await to_thread(_root, cri.state)
-    spec = _spec(cri, pod)
+    """Run the holder in the pod's shim.
+
+    Raises:
+      NotFound: the pause image is not here.
+    """
+    name = pause_image(cri, pod)
+    if name:
+        mounts, arguments = await _image_root(cri, pod, name)
+    else:
+        root = await to_thread(_root, cri.state)
+        mounts = [RootMount("bind", os.fspath(root), "", ("rbind", "ro"))]
+        arguments = ("/pause",)
+    spec = _spec(cri, pod, arguments)
     tasks = cri.engine.tasks
     await tasks.create(
         pod.id,
         spec=json.dumps(spec.to_json()).encode(),
-        rootfs=[RootMount("bind", os.fspath(root), "", ("rbind", "ro"))],
+        rootfs=mounts,
         stdio=Stdio(),
         pod=cri.pod_shims.bundle(pod.id),
     )
     pod.holder_pid = await tasks.start(pod.id)
+
+
+async def _image_root(cri: Cri, pod: Pod, name: str) -> tuple[list[RootMount], tuple[str, ...]]:
+    from sampan.cri.containers.create import prepare_root
+    from sampan.cri.spec.process import arguments_of
+
+    image = await cri.images.get(name)
+    snapshotter = cri.settings.images.snapshotter
+    mounts = await prepare_root(
+        cri, pod, image, pod.id, snapshotter, {"containerd.io/gc.root": "pause"}
+    )
+    return list(mounts), arguments_of(pb.ContainerConfig(), image.config)
 
 
 def _root(state: Path) -> Path:
@@ -121,7 +153,7 @@ def _root(state: Path) -> Path:
     return root
 
 
-def _spec(cri: Cri, pod: Pod) -> Spec:
+def _spec(cri: Cri, pod: Pod, arguments: tuple[str, ...]) -> Spec:
     uids, gids = id_maps(pod.namespaces)
     folder = cri.pod_folder(pod.id)
     spaces = [Namespace(type="mount")]
@@ -137,7 +169,7 @@ def _spec(cri: Cri, pod: Pod) -> Spec:
     return Spec(
         oci_version=OCI_VERSION,
         process=Process(
-            args=("/pause",),
+            args=arguments,
             env=("PATH=/",),
             cwd="/",
             capabilities=none,

@@ -91,7 +91,7 @@ def _rate(text: str) -> int:
     """Return a Kubernetes quantity as a number: `10M`, `1Gi`, `500000`."""
     if not text:
         return 0
-    digits = text.rstrip("kMGTPEi")
+    digits = text.rstrip("kKMGTPEi")
     factor = _SUFFIXES.get(text[len(digits) :])
     try:
         value = float(digits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sampan.api.cri.v1 import api_pb2 as pb
@@ -54,6 +55,8 @@ async def dismantle(cri: Cri, pod: Pod) -> None:
         except NotFound:
             log.debug("pod had no holder: sandbox=%s", pod.id)
         pod.holder_pid = 0
+        with suppress(NotFound):
+            await cri.engine.metadata.snapshotter(cri.settings.images.snapshotter).remove(pod.id)
     failed: SampanError | None = None
     if not pod.host_network:
         try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.cri.sandboxes.files import hostname_of
-from sampan.cri.spec import capabilities, devices, mounts, process, seccomp
+from sampan.cri.spec import capabilities, cdi, devices, mounts, process, seccomp
 from sampan.cri.spec.apparmor import apparmor_of
 from sampan.cri.spec.oom import oom_score
 from sampan.cri.spec.resources import resources_of
 from sampan.cri.spec.users import user_of
 from sampan.cri.store.records import Pod
 from sampan.engine.cri import RuntimeConfig, RuntimeHandler
+from sampan.errors import InvalidArgument
 from sampan.model.image import ContainerConfig
 from sampan.model.runtime.defaults import MASKED_PATHS, OCI_VERSION, READONLY_PATHS
 from sampan.model.runtime.linux import IDMapping, Linux, Namespace
@@ -66,7 +66,7 @@ def build(config: pb.ContainerConfig, parts: Parts) -> Spec:
     user = user_of(security, parts.image.user, parts.root_fd)
     resources = config.linux.resources
     masked, readonly = _paths(config, settings)
-    return Spec(
+    spec = Spec(
         oci_version=OCI_VERSION,
         process=Process(
             terminal=config.tty,
@@ -99,6 +99,10 @@ def build(config: pb.ContainerConfig, parts: Parts) -> Spec:
             readonly_paths=readonly,
         ),
     )
+    wanted = cdi.names_in([one.name for one in config.CDI_devices], config.annotations)
+    if wanted and not settings.enable_cdi:
+        raise InvalidArgument(f"CDI devices {', '.join(wanted)}: enable_cdi is false")
+    return cdi.injected(spec, wanted, settings.cdi_spec_dirs)
 
 
 def _paths(
@@ -159,8 +163,3 @@ def exec_process(spec: bytes, command: tuple[str, ...], *, tty: bool) -> bytes:
     if tty and not any(one.startswith("TERM=") for one in values.get("env", ())):
         values["env"] = [*values.get("env", ()), "TERM=xterm"]
     return json.dumps(values).encode()
-
-
-def devnull() -> str:
-    """Return the path of the null device."""
-    return os.devnull

@@ -110,9 +110,11 @@ class Store:
             return False
         with OwnedFd(fd):
             os.write(fd, f"{id}\r\n{ifname}".encode())
-        last = self._folder / f"{_LAST}{set_number}"
-        with OwnedFd(os.open(last, flags | os.O_TRUNC, 0o600)) as file:
-            os.write(file.fd, str(address).encode())
+        last = str(address).encode()
+        with OwnedFd(os.open(self._folder / f"{_LAST}{set_number}", flags, 0o600)) as file:
+            # Not O_TRUNC: ext4 would write such a file to the disk when it is closed.
+            os.write(file.fd, last)
+            os.ftruncate(file.fd, len(last))
         return True
 
     def take_next(

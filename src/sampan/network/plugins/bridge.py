@@ -19,11 +19,12 @@ from sampan.linux import netlink
 from sampan.network import Interface, Ip, Result, Route
 from sampan.network.calls import Call
 from sampan.network.errors import INTERNAL, INVALID_CONFIG, PluginError
-from sampan.network.inside import begin_inside, inside
+from sampan.network.inside import inside
 from sampan.network.plugins import masquerading, sysctl
 from sampan.network.plugins.ipam import ipam_add, ipam_check, ipam_collect, ipam_delete
 from sampan.network.plugins.iptables import iptables_is_nft
 from sampan.network.plugins.ports import join_bridge, make_bridge, own_address
+from sampan.network.plugins.removal import delete_pair
 from sampan.network.results import from_json, to_json, version_of
 
 __all__ = ["Options", "add", "check", "collect", "delete"]
@@ -135,9 +136,9 @@ def _add(call: Call, options: Options, host: netlink.Route, netns: int) -> Mappi
                     call.ifname,
                     backend=options.masquerade_backend,
                 )
-        except BaseException:
+        except BaseException as error:
             if options.layer3:
-                ipam_delete(call)
+                _give_back(call, error)
             raise
         join_bridge(host, veth.index, options)
         bridge = host.link_at(bridge.index)
@@ -158,17 +159,12 @@ def _add(call: Call, options: Options, host: netlink.Route, netns: int) -> Mappi
 def delete(call: Call) -> None:
     """Disconnect the container; fine if there is nothing left of it."""
     options = Options.parse(call)
-    # The kernel takes its time for a pair of interfaces: do the rest meanwhile.
-    gone = begin_inside(call.netns, lambda: _delete_link(call.ifname)) if call.netns else None
-    try:
-        if options.layer3:
-            ipam_delete(call)
-        if options.masquerade:
-            masquerading.remove(options.network, call.container_id, call.ifname)
-    finally:
-        if gone is not None:
-            with suppress(FileNotFoundError):
-                gone()
+    if options.layer3:
+        ipam_delete(call)
+    if options.masquerade:
+        masquerading.remove(options.network, call.container_id, call.ifname)
+    if call.netns:
+        delete_pair(call.netns, call.ifname)
 
 
 def check(call: Call) -> None:
@@ -211,6 +207,14 @@ def collect(call: Call) -> None:
         masquerading.collect(options.network, pairs)
 
 
+def _give_back(call: Call, error: BaseException) -> None:
+    """Return the addresses after a failure, which wins over one of this."""
+    try:
+        ipam_delete(call)
+    except (OSError, PluginError) as second:
+        error.add_note(f"giving back the addresses failed, too: {second}")
+
+
 def _make_pair(
     call: Call, options: Options, host: netlink.Route, netns: int, bridge: int
 ) -> tuple[netlink.Link, int]:
@@ -227,7 +231,6 @@ def _make_pair(
                         peer_mac=options.mac or None,
                         peer_netns_fd=netns,
                         master=bridge,
-                        up=True,
                     )
                 ]
             )
@@ -241,6 +244,9 @@ def _make_pair(
         else:
             break
     link = host.link(name)
+    # Before it is up: a container must not announce routes to the host (CVE-2020-10749).
+    sysctl.write_if_there(f"net/ipv6/conf/{name}/accept_ra", "0")
+    host.execute([netlink.set_up(link.index)])
     return link, link.mtu
 
 
@@ -322,11 +328,6 @@ def _serve_gateway(
         sysctl.write("net/ipv4/ip_forward", "1")
     if 6 in families and sysctl.read("net/ipv6/conf/all/forwarding") != "1":
         sysctl.write("net/ipv6/conf/all/forwarding", "1")
-
-
-def _delete_link(ifname: str) -> None:
-    with netlink.Route() as route, suppress(OSError):
-        route.execute([netlink.delete_link(route.link(ifname).index)])
 
 
 def _expect(route: netlink.Route, name: str, kind: str) -> None:

@@ -23,7 +23,7 @@ from sampan.network.plugins import iptables as ipt
 from sampan.network.plugins.previous import container_ips, previous
 from sampan.network.results import to_json, version_of
 
-__all__ = ["add", "check", "delete"]
+__all__ = ["add", "check", "delete", "forget_bridge"]
 
 _FORWARD: Final = "CNI-FORWARD"
 _ADMIN: Final = "CNI-ADMIN"
@@ -66,6 +66,24 @@ def check(call: Call) -> None:
         with ipt.Tables(one.family) as tables:
             if len(_concerning(tables, {ipaddress.ip_address(one.ip)})) < 2:
                 raise PluginError(INTERNAL, f"the firewall does not let {one.ip} through any more")
+
+
+def forget_bridge(bridge: str) -> None:
+    """Remove the rules that keep a bridge apart from others, when the bridge itself goes."""
+    name = bridge.encode() + b"\0"
+    for version in (4, 6):
+        with ipt.Tables(version) as tables:
+
+            def build(tables: ipt.Tables = tables) -> list[bytes]:
+                return [
+                    tables.delete(rule)
+                    for stage in _STAGES
+                    for rule in tables.rules("filter", stage)
+                    if name in rule.raw
+                ]
+
+            if build():
+                tables.change(build)
 
 
 def _options(call: Call) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from typing import Final, Self
 from sampan.linux import nftables as nft
 from sampan.linux.nlsocket import attributes
 from sampan.network.calls import SEARCH_PATH
-from sampan.network.plugins.ruleset import atomically, close_later
+from sampan.network.plugins.ruleset import atomically, borrow, give_back
 
 __all__ = [
     "Tables",
@@ -85,7 +85,7 @@ class Tables:
         """Take the family of IP `version`, 4 or 6."""
         self.version = version
         self.family = nft.IPV4 if version == 4 else nft.IPV6
-        self._socket = nft.Nftables()
+        self._socket = borrow()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +96,7 @@ class Tables:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        close_later(self._socket)
+        give_back(self._socket, error)
 
     def change(self, build: Callable[[], Sequence[bytes]]) -> None:
         """Carry out what `build` returns, all or nothing; it is called again after a race."""

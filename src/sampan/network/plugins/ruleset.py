@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from sampan.concurrency.threads import Limit
 from sampan.linux import nftables as nft
 
-__all__ = ["Ruleset", "atomically", "close_later", "drain"]
+__all__ = ["Ruleset", "atomically", "borrow", "drain", "give_back"]
 
 _ERESTART: Final = 85
 _TRIES: Final = 100
@@ -19,20 +19,41 @@ _LOCK: Final = threading.Lock()
 """Transactions of one process do not disturb each other; those of others make us try again."""
 
 
-_CLOSING: Final = Limit("nftables-close", 1)
-_CLOSED: Final[set[Future[None]]] = set()
+_IDLE: Final[dict[tuple[int, int], list[nft.Nftables]]] = {}
+"""Sockets for later use, by the identity of their network namespace."""
 
 
-def close_later(socket: nft.Nftables) -> None:
-    """Close a socket that has deleted something: the kernel makes that wait for a grace period."""
-    future = _CLOSING.submit(socket.close)
-    _CLOSED.add(future)
-    future.add_done_callback(_CLOSED.discard)
+def borrow() -> nft.Nftables:
+    """Return a socket of the network namespace we are in; give it back by `give_back`.
+
+    They are kept, for closing one makes every later transaction wait until what was deleted is
+    destroyed, which takes an RCU grace period.
+    """
+    idle = _IDLE.get(_here(), [])
+    with suppress(IndexError):
+        return idle.pop()
+    return nft.Nftables()
+
+
+def give_back(socket: nft.Nftables, error: BaseException | None) -> None:
+    """Keep a socket for later; after an error it may hold answers that nobody read."""
+    if error is not None:
+        socket.close()
+    else:
+        _IDLE.setdefault(_here(), []).append(socket)
 
 
 def drain() -> None:
-    """Wait until all sockets are closed."""
-    wait(tuple(_CLOSED))
+    """Close the sockets that are kept."""
+    while _IDLE:
+        _, idle = _IDLE.popitem()
+        for socket in idle:
+            socket.close()
+
+
+def _here() -> tuple[int, int]:
+    status = os.stat("/proc/thread-self/ns/net")
+    return status.st_dev, status.st_ino
 
 
 def atomically(socket: nft.Nftables, build: Callable[[], Sequence[bytes]]) -> None:
@@ -55,7 +76,7 @@ class Ruleset:
     def __init__(self, family: int, table: str) -> None:
         self._family = family
         self._table = table
-        self._socket = nft.Nftables()
+        self._socket = borrow()
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +87,7 @@ class Ruleset:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        close_later(self._socket)
+        give_back(self._socket, error)
 
     def change(self, build: Callable[[], Sequence[bytes]]) -> None:
         """Carry out what `build` returns, all or nothing; it is called again after a race."""

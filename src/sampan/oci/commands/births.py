@@ -33,7 +33,7 @@ _EXEC = (
 
 def create(globals: Flags, words: list[str]) -> int:
     flags, _ = parse(words, _CREATE)
-    _create_container(globals, flags, one_id(flags, "create"))
+    _create_container(globals, flags, one_id(flags, "create"), detached=True)
     return 0
 
 
@@ -42,7 +42,7 @@ def run(globals: Flags, words: list[str]) -> int:
     id = one_id(flags, "run")
     if not flags.has("no-subreaper") and not flags.has("detach"):
         prctl.set_child_subreaper(True)
-    container = _create_container(globals, flags, id)
+    container = _create_container(globals, flags, id, detached=flags.has("detach"))
     try:
         container.start()
         if flags.has("detach"):
@@ -61,7 +61,7 @@ def _relay(pid: int, pidfd: int, console: int) -> int:
     return foreground.wait(pid, pidfd, console)
 
 
-def _create_container(globals: Flags, flags: Flags, id: str) -> Container:
+def _create_container(globals: Flags, flags: Flags, id: str, *, detached: bool) -> Container:
     require_protection()
     bundle = flags.get("bundle") or os.getcwd()
     listen_fds = _listen_fds()
@@ -80,6 +80,7 @@ def _create_container(globals: Flags, flags: Flags, id: str) -> Container:
         preserve_fds=flags.number("preserve-fds"),
         spec=spec,
         listen_fds=listen_fds,
+        detached=detached,
         stdio=(0, 1, 2),
     )
 
@@ -112,6 +113,10 @@ def exec_(globals: Flags, words: list[str]) -> int:
         rest = rest[1:]
     container = load(state_root(globals), flags.rest[0])
     wanted = _exec_process(container.spec.process or Process(), flags, rest)
+    if wanted.terminal and flags.has("detach") and not flags.get("console-socket"):
+        raise InvalidArgument(
+            "cannot allocate tty if the runtime will detach without setting console socket"
+        )
     child = container.exec(
         wanted,
         console_socket=flags.get("console-socket") or None,

@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-import os
-
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import InvalidArgument
 from sampan.oci.arguments import Flags, parse
 from sampan.oci.commands import one_id, state_root
-from sampan.oci.container import load
-from sampan.oci.statefile import StateFolder, check_id
+from sampan.oci.container import discard, load
 
 __all__ = ["delete", "kill", "pause", "resume", "start"]
 
@@ -50,16 +47,10 @@ def _signal(text: str) -> int:
 def delete(globals: Flags, words: list[str]) -> int:
     flags, _ = parse(words, "force|f")
     id, force = one_id(flags, "delete"), flags.has("force")
-    try:
-        container = load(state_root(globals), id)
-    except NotFound:
-        if not force:
-            raise
-        check_id(id)
-        if os.path.isdir(f"{state_root(globals)}/{id}"):
-            StateFolder.open(state_root(globals), id).remove()  # a create that died early
-        return 0
-    container.delete(force=force)
+    if force:
+        discard(state_root(globals), id)
+    else:
+        load(state_root(globals), id).delete()
     return 0
 
 

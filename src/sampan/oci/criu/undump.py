@@ -54,8 +54,9 @@ def restore(
 ) -> Container:
     """Make a container from a checkpoint; its processes run when this returns.
 
-    Init is a child of the caller, who waits for it. Pipes that were its stdio are `stdio` now, and
-    so are files of the host. Other arguments are those of `create`.
+    Init is a child of the caller, who waits for it. Pipes that were its stdio are `stdio` now. A
+    file of the host must be given again there, of the same size, for CRIU to take it. Other
+    arguments are those of `create`.
 
     Raises:
       CheckpointFailed: CRIU or the kernel cannot. Nothing is left behind.

@@ -105,8 +105,8 @@ def _mount(plan: RootfsPlan, root: int, mount: MountPlan) -> None:
     options = mount.options
     destination = os.path.normpath(mount.destination)
     if options.is_bind:
-        if mount.inner_source:
-            _open_inner_source(root, mount)
+        if mount.inner_source or mount.late:
+            _open_source(root, mount)
         _refuse_in_proc(mount, destination)
         target = _open_target(root, mount)
         _bind(plan, mount, target)
@@ -138,12 +138,15 @@ def _mount(plan: RootfsPlan, root: int, mount: MountPlan) -> None:
         os.close(mounted)
 
 
-def _open_inner_source(root: int, mount: MountPlan) -> None:
-    """Copy the tree of a source inside the root, as the mounts before it have left it."""
+def _open_source(root: int, mount: MountPlan) -> None:
+    """Copy the tree of a source: inside the root as the mounts before it have left it."""
     flags = mnt.OPEN_TREE_CLONE | mnt.AT_EMPTY_PATH
     if mount.options.flags & opt.MS_REC:
         flags |= mnt.AT_RECURSIVE
-    found = paths.open_in_root(root, mount.inner_source, os.O_PATH)
+    if mount.late:
+        found = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+    else:
+        found = paths.open_in_root(root, mount.inner_source, os.O_PATH)
     mount.source_is_folder = stat.S_ISDIR(os.fstat(found).st_mode)
     mount.tree_fd = mnt.open_tree(found, "", flags)
     os.close(found)

@@ -37,7 +37,8 @@ _DEFAULT_NODES = (
 
 class MountPlan:
     __slots__ = (
-        "destination", "fstype", "inner_source", "options", "source", "source_is_folder", "tree_fd",
+        "destination", "fstype", "inner_source", "late", "options", "source", "source_is_folder",
+        "tree_fd",
     )  # fmt: skip
 
     def __init__(self, mount: Mount, options: opt.MountOptions) -> None:
@@ -48,6 +49,8 @@ class MountPlan:
         self.tree_fd = -1
         """Detached copy of a bind's source, opened by the parent; owned by the RootfsPlan."""
         self.source_is_folder = True
+        self.late = False
+        """The child opens `source`: we may not copy mounts, it may, in its user namespace."""
         self.inner_source = b""
         """Path inside the root of a bind's source there: it is opened when its turn has come."""
 
@@ -182,8 +185,14 @@ def _plan_mount(mount: Mount, path: str, bundle: str, root: str) -> MountPlan:
             return planned
         try:
             planned.tree_fd = mnt.open_tree(mnt.AT_FDCWD, source, flags)
+        except PermissionError:
+            if os.geteuid() == 0 or idmapped:
+                raise
+            planned.late, planned.source = True, os.fsencode(source)
         except OSError as err:
             raise InvalidArgument(f"bind source {source}: {os.strerror(err.errno or 0)}") from err
+        if planned.late:
+            return planned
         planned.source_is_folder = os.fstat(planned.tree_fd).st_mode & 0o170000 == 0o040000
     return planned
 

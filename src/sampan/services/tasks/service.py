@@ -17,7 +17,7 @@ from sampan.api.containerd.types.runc.options.oci_pb2 import Options
 from sampan.api.containerd.types.task.task_pb2 import Process, ProcessInfo
 from sampan.api.containerd.types.task.task_pb2 import Status as StatusMessage
 from sampan.concurrency import shielded
-from sampan.errors import NotFound
+from sampan.errors import NotFound, Unknown
 from sampan.metadata import Container, Metadata
 from sampan.model import filters
 from sampan.model.opaque import Opaque
@@ -88,11 +88,14 @@ class TasksService(TasksBase):
                 runtime=request.runtime_path or container.runtime.name,
                 pod=self._sandbox_of(container),
             )
-        except BaseException:
+        except BaseException as err:
             if activated:
                 await shielded(_UNDO_S, self._mounts.deactivate(container.id))
             if checkpoint:
                 await shielded(_UNDO_S, self._checkpoints.forget(container.id))
+            if isinstance(err, Unknown):
+                # What the OCI runtime says; tools look for these words before it.
+                raise Unknown(f"failed to create shim task: {err}") from err
             raise
         return pb.CreateTaskResponse(container_id=container.id, pid=pid)
 

@@ -15,6 +15,8 @@ from sampan.errors import InvalidArgument
 __all__ = ["LogFile", "LogSink"]
 
 _LINE_MAX_BYTES = 16 << 10
+_LINE_MOST_BYTES = 8 << 20
+"""Without a limit: so much of a line that does not end is held in memory."""
 _SIZE_DEFAULT, _FILES_DEFAULT, _FILES_MAX = 16 << 20, 3, 100
 
 
@@ -22,9 +24,16 @@ class LogFile:
     """One file, shared by the streams that write into it; owns its fd."""
 
     def __init__(
-        self, path: str, format: str, size_max_bytes: int, files: int, fd: int = -1
+        self,
+        path: str,
+        format: str,
+        size_max_bytes: int,
+        files: int,
+        fd: int = -1,
+        line_max_bytes: int = _LINE_MAX_BYTES,
     ) -> None:
         self.path = path
+        self.line_max = line_max_bytes
         self.format = format
         self._size_max = size_max_bytes
         self._files = files
@@ -43,7 +52,7 @@ class LogFile:
         Raises:
           InvalidArgument: an unknown key or format, a bad number, or it cannot be opened.
         """
-        known = {"format", "max-size", "max-files", "attach"}
+        known = {"format", "max-size", "max-files", "max-line", "attach"}
         if unknown := set(query) - known:
             raise InvalidArgument(f"sampan-log: unknown {', '.join(sorted(unknown))}")
         form = query.get("format", "json-file")
@@ -51,7 +60,8 @@ class LogFile:
             raise InvalidArgument(f"sampan-log: format {form!r} is none of json-file, cri, raw")
         size = _number(query, "max-size", _SIZE_DEFAULT, 1 << 62)
         files = _number(query, "max-files", _FILES_DEFAULT, _FILES_MAX)
-        return cls(path, form, size, max(1, files))
+        line = _number(query, "max-line", _LINE_MAX_BYTES, _LINE_MOST_BYTES)
+        return cls(path, form, size, max(1, files), line_max_bytes=line or _LINE_MOST_BYTES)
 
     def reopen(self) -> None:
         """Open the path anew: somebody has renamed the file.
@@ -69,9 +79,9 @@ class LogFile:
         self._fd = fd
         self._size = os.fstat(fd).st_size
 
-    def save(self) -> tuple[str, str, int, int, int]:
+    def save(self) -> tuple[str, str, int, int, int, int]:
         """Return the arguments that make another on the same fd."""
-        return self.path, self.format, self._size_max, self._files, self._fd
+        return self.path, self.format, self._size_max, self._files, self._fd, self.line_max
 
     @property
     def open(self) -> bool:
@@ -115,7 +125,7 @@ class LogFile:
 
 
 class LogSink:
-    """One stream into a LogFile; cuts lines longer than 16 KiB, as Docker and CRI do."""
+    """One stream into a LogFile; cuts lines longer than 16 KiB, or `max-line`."""
 
     splice_fd = -1
     poll_fd = -1
@@ -141,16 +151,18 @@ class LogSink:
         *lines, rest = (self._partial + data).split(b"\n")
         for line in lines:
             self._emit(line, whole=True)
-        while len(rest) >= _LINE_MAX_BYTES:
-            self._put(rest[:_LINE_MAX_BYTES], whole=False)
-            rest = rest[_LINE_MAX_BYTES:]
+        most = self._file.line_max
+        while len(rest) >= most:
+            self._put(rest[:most], whole=False)
+            rest = rest[most:]
         self._partial = rest
         return len(data)
 
     def _emit(self, line: bytes, *, whole: bool) -> None:
-        while len(line) > _LINE_MAX_BYTES:
-            self._put(line[:_LINE_MAX_BYTES], whole=False)
-            line = line[_LINE_MAX_BYTES:]
+        most = self._file.line_max
+        while len(line) > most:
+            self._put(line[:most], whole=False)
+            line = line[most:]
         self._put(line, whole=whole)
 
     def _put(self, line: bytes, *, whole: bool) -> None:

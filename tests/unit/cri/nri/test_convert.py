@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampan.api.cri.v1 import api_pb2 as cri
 from sampan.api.nri.v1alpha1 import api_pb2 as pb
-from sampan.cri.nri import container_message, cri_resources, updated
+from sampan.cri.nri import container_message, cri_resources, kubelets_resources, updated
 from sampan.cri.nri.convert import resources_message
 
 RESOURCES = {
@@ -111,3 +111,6 @@ def test_the_cris_resources() -> None:
     assert not made.cpu.HasField("quota")
     assert made.hugepage_limits[0].limit == 3
     assert dict(made.unified) == {"a": "b"}
+    back = kubelets_resources(made)
+    assert (back.cpu_shares, back.cpuset_cpus, back.memory_limit_in_bytes) == (5, "1", 7)
+    assert (back.hugepage_limits[0].limit, dict(back.unified)) == (3, {"a": "b"})

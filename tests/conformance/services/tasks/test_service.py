@@ -1,4 +1,4 @@
-"""Tasks, their events and figures, over gRPC: ours beside a current containerd with runc's shim."""
+"""Tasks over gRPC: ours beside a current containerd with runc's shim."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
 from sampan.api.cgroups.v1.metrics_pb2 import Metrics
-from sampan.api.containerd.events import task_pb2 as events
 from sampan.api.containerd.services.containers.v1 import containers_pb2 as containers
-from sampan.api.containerd.services.events.v1 import events_pb2 as exchange
-from sampan.api.containerd.services.introspection.v1 import introspection_pb2 as introspection
 from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as tasks
-from sampan.api.containerd.services.version.v1 import version_pb2 as version
-from sampan.api.containerd.types.event_pb2 import Envelope
-from sampan.api.containerd.types.introspection_pb2 import RuntimeInfo, RuntimeRequest
 from sampan.api.containerd.types.mount_pb2 import Mount
 from sampan.api.containerd.types.runc.options.oci_pb2 import Options, ProcessDetails
 from sampan.testing import requires, unique_name
@@ -35,6 +28,8 @@ RUNC = "io.containerd.runc.v2"
 SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
+
+
 CASES: list[Callable[[Any, Path], Any]] = []
 
 
@@ -397,177 +392,3 @@ def task_rootfs_by_templates(peer: Any, rootfs: Path) -> Any:
     found.append(peer.code(*info))
     peer.get("containers.v1.Containers/Delete", containers.DeleteContainerRequest(id=name), Empty)
     return found
-
-
-# --- events ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def subscribed(peer: Any, *filters: str) -> Iterator[Any]:
-    """A subscription that misses nothing of the block."""
-    request = exchange.SubscribeRequest(filters=[*filters, 'topic=="/probe"'])
-    bound = peer.client.channel.unary_stream(
-        "/containerd.services.events.v1.Events/Subscribe",
-        request_serializer=lambda one: one.SerializeToString(),
-        response_deserializer=Envelope.FromString,
-    )
-    stream = bound(request, timeout=30)
-    # containerd sends no headers before the first event: the first one that comes is the sign.
-    seen = threading.Event()
-    probe = exchange.PublishRequest(topic="/probe", event=AnyMessage(type_url="x"))
-
-    def publish() -> None:
-        while not seen.wait(0.05):
-            peer.code("events.v1.Events/Publish", probe, Empty)
-
-    publishing = threading.Thread(target=publish)
-    publishing.start()
-    assert next(stream).topic == "/probe"
-    seen.set()
-    publishing.join()
-    try:
-        yield (one for one in stream if one.topic != "/probe")
-    finally:
-        stream.cancel()
-
-
-@case
-def event_sequence_of_a_task(peer: Any, rootfs: Path) -> Any:
-    found = []
-    with subscribed(peer, f"namespace=={peer.namespace},topic~=|^/tasks/|") as stream:
-        with task(peer, rootfs) as name:
-            at = {"container_id": name}
-            call(peer, "Start", **at)
-            call(peer, "Exec", exec_id="e", spec=process("true"), **at)
-            call(peer, "Start", exec_id="e", **at)
-            call(peer, "Wait", exec_id="e", **at)
-            call(peer, "DeleteProcess", exec_id="e", **at)
-            call(peer, "Pause", **at)
-            call(peer, "Resume", **at)
-        for envelope in stream:
-            kind = envelope.event.type_url
-            event = getattr(events, kind.rpartition(".")[2]).FromString(envelope.event.value)
-            assert envelope.timestamp.ToNanoseconds() > 0
-            assert event.container_id == name
-            fields = [field.name for field, _ in event.ListFields() if field.name != "rootfs"]
-            found.append((envelope.namespace, envelope.topic, kind, fields))
-            if envelope.topic == "/tasks/delete" and event.id in ("", name):
-                break
-    # A shim tells of an exit and of what the client did at the same time.
-    return sorted(found)
-
-
-@case
-def event_published_and_forwarded(peer: Any, rootfs: Path) -> Any:
-    del rootfs
-    any_event = AnyMessage(type_url="some/type", value=b"\1")
-    found = []
-    with subscribed(peer, 'topic=="/made/up"', 'topic=="/made/again"') as stream:
-        publish = exchange.PublishRequest(topic="/made/up", event=any_event)
-        found.append(peer.code("events.v1.Events/Publish", publish, Empty))
-        envelope = Envelope(namespace="elsewhere", topic="/made/again", event=any_event)
-        envelope.timestamp.FromSeconds(5)
-        forward = exchange.ForwardRequest(envelope=envelope)
-        found.append(peer.code("events.v1.Events/Forward", forward, Empty))
-        for one in stream:
-            found.append((one.namespace, one.topic, one.event.type_url, one.event.value))
-            if one.topic == "/made/again":
-                found.append(one.timestamp.seconds)
-                break
-    for topic in ("", "no-slash", "/", "/trailing/", "/a b"):
-        publish = exchange.PublishRequest(topic=topic, event=any_event)
-        found.append((topic, peer.code("events.v1.Events/Publish", publish, Empty)))
-    bad = exchange.SubscribeRequest(filters=["topic="])
-    found.append(peer.list_code("events.v1.Events/Subscribe", bad, Envelope))
-    return found
-
-
-# --- what a daemon says of itself -----------------------------------------------------------
-
-
-@case
-def introspection_of_plugins(peer: Any, rootfs: Path) -> Any:
-    del rootfs
-    found = []
-    for filters in (
-        ["type==io.containerd.snapshotter.v1, id==overlayfs"],
-        ["type==io.containerd.snapshotter.v1,id==native"],
-        ["type==io.containerd.content.v1"],
-        ["type==nothing"],
-        ["id="],
-    ):
-        request = introspection.PluginsRequest(filters=filters)
-        method = "introspection.v1.Introspection/Plugins"
-        try:
-            answer = peer.get(method, request, introspection.PluginsResponse)
-        except grpc.RpcError as err:
-            found.append(err.code().name)
-            continue
-        found.append([(one.type, one.id) for one in answer.plugins])
-        assert not [one for one in answer.plugins if one.init_err.message]
-    return found
-
-
-@case
-def introspection_of_the_server(peer: Any, rootfs: Path) -> Any:
-    del rootfs
-    method = "introspection.v1.Introspection/Server"
-    answer = peer.get(method, Empty(), introspection.ServerResponse)
-    again = peer.get(method, Empty(), introspection.ServerResponse)
-    shown = peer.get("version.v1.Version/Version", Empty(), version.VersionResponse)
-    return [
-        answer.uuid == again.uuid != "",
-        answer.pid == peer.daemon.pid,
-        answer.pidns == Path("/proc/self/ns/pid").stat().st_ino,
-        bool(shown.version),
-    ]
-
-
-@case
-def introspection_of_the_runtime(peer: Any, rootfs: Path) -> Any:
-    del rootfs
-    method = "introspection.v1.Introspection/PluginInfo"
-    request = introspection.PluginInfoRequest(type="io.containerd.runtime.v2", id="task")
-    wanted = RuntimeRequest(runtime_path=RUNC)
-    request.options.type_url = RuntimeRequest.DESCRIPTOR.full_name
-    request.options.value = wanted.SerializeToString()
-    answer = peer.get(method, request, introspection.PluginInfoResponse)
-    info = RuntimeInfo.FromString(answer.extra.value)
-    features = json.loads(info.features.value)
-    missing = introspection.PluginInfoRequest(type="io.containerd.runtime.v2", id="none")
-    return [
-        answer.plugin.id,
-        answer.extra.type_url,
-        info.name,
-        bool(info.version.version),
-        info.features.type_url,
-        sorted(
-            {"ociVersionMin", "ociVersionMax", "hooks", "mountOptions", "linux"} - set(features)
-        ),
-        "rro" in features["mountOptions"],
-        peer.code(method, missing, introspection.PluginInfoResponse),
-    ]
-
-
-def test_every_method_was_called(called: set[str]) -> None:
-    """Of all services, by the cases of this folder; run alone, this file has nothing to judge."""
-    from google.protobuf import descriptor_pool
-
-    if "images.v1.Images/Create" not in called or "transfer.v1.Transfer/Transfer" not in called:
-        pytest.skip("the other files of this folder were not run before")
-    pool = descriptor_pool.Default()
-    missing = []
-    for service in (
-        *("containers.v1.Containers", "content.v1.Content", "diff.v1.Diff", "events.v1.Events"),
-        *("images.v1.Images", "introspection.v1.Introspection", "leases.v1.Leases"),
-        *("mounts.v1.Mounts", "namespaces.v1.Namespaces", "sandbox.v1.Store"),
-        *("sandbox.v1.Controller", "snapshots.v1.Snapshots", "streaming.v1.Streaming"),
-        *("tasks.v1.Tasks", "transfer.v1.Transfer", "version.v1.Version"),
-    ):
-        described = pool.FindServiceByName(f"containerd.services.{service}")
-        missing += [
-            f"{service}/{method.name}"
-            for method in described.methods
-            if f"{service}/{method.name}" not in called
-        ]
-    assert missing == []

@@ -1,4 +1,4 @@
-"""What Debian's containerd lacks: mounts, sandboxes, streams, transfers, as in a current one."""
+"""Transfers: import, export, echo, tag, push and pull, as in a current containerd."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import hashlib
 import io
 import json
 import queue
-import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -19,13 +17,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
 from sampan.api.containerd.services.images.v1 import images_pb2 as images
-from sampan.api.containerd.services.mounts.v1 import mounts_pb2 as mounts
-from sampan.api.containerd.services.sandbox.v1 import sandbox_pb2 as sandboxes
 from sampan.api.containerd.services.snapshots.v1 import snapshots_pb2 as snapshots
 from sampan.api.containerd.services.streaming.v1 import streaming_pb2 as streaming
 from sampan.api.containerd.services.transfer.v1 import transfer_pb2 as transfer
-from sampan.api.containerd.types.mount_pb2 import Mount
-from sampan.api.containerd.types.sandbox_pb2 import Sandbox
 from sampan.api.containerd.types.transfer import (
     imagestore_pb2,
     importexport_pb2,
@@ -38,6 +32,7 @@ from sampan.testing.registry import DockerRegistry
 
 pytestmark = requires("root", "module:grpc", "containerd-2")
 
+
 CASES: list[Callable[[Any], Any]] = []
 
 
@@ -49,237 +44,6 @@ def case(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.__name__)
 def test_alike(alike: Any, one: Any) -> None:
     alike(one)
-
-
-# --- mounts ---------------------------------------------------------------------------------
-
-
-def _mounts(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
-    request = getattr(mounts, f"{verb}Request")(**fields)
-    answer = Empty if verb == "Deactivate" else getattr(mounts, f"{verb}Response")
-    return (peer.code if code else peer.get)(f"mounts.v1.Mounts/{verb}", request, answer)
-
-
-def _activation(peer: Any, info: Any) -> Any:
-    """Return an activation without places and times."""
-
-    def plain(text: str) -> str:
-        text = text.replace(str(peer.folder), "FOLDER")
-        return re.sub(r"FOLDER/state/[^\s:]*/(\d+)(?=$|:)", r"PLACE/\1", text)
-
-    return (
-        info.name,
-        [(one.mount.type, plain(one.mount_point)) for one in info.active],
-        [
-            (
-                one.type,
-                plain(one.source),
-                plain(one.target),
-                [plain(option) for option in one.options],
-            )
-            for one in info.system
-        ],
-        sorted(info.labels.items()),
-    )
-
-
-def _made(peer: Any, **fields: Any) -> Any:
-    try:
-        return _activation(peer, _mounts(peer, "Activate", code=False, **fields).info)
-    except grpc.RpcError as err:
-        return err.code().name
-
-
-@case
-def mounts_that_need_nobody(peer: Any) -> Any:
-    bind = Mount(type="bind", source="/usr", options=["rbind", "ro"])
-    return [
-        _mounts(peer, "Info", name="x"),
-        _mounts(peer, "Deactivate", name="x"),
-        _made(peer, name="x", mounts=[bind]),
-        _made(peer, name="x", mounts=[]),
-        _mounts(peer, "Info", name="x"),
-        [
-            one.info.name
-            for one in peer.listed(
-                "mounts.v1.Mounts/List", mounts.ListRequest(), mounts.ListMessage
-            )
-        ],
-        peer.list_code("mounts.v1.Mounts/List", mounts.ListRequest(), mounts.ListMessage),
-        peer.code(
-            "mounts.v1.Mounts/Info", mounts.InfoRequest(name="x"), mounts.InfoResponse, namespace=""
-        ),
-    ]
-
-
-@case
-def mounts_by_template(peer: Any) -> Any:
-    folder = peer.folder / "root/made"
-    tmpfs = Mount(type="tmpfs", source="tmpfs", options=["size=1m"])
-    made = f"X-containerd.mkdir.path={folder}:0711"
-    found = [
-        _made(
-            peer,
-            name="made",
-            mounts=[Mount(type="mkdir/bind", source=str(folder), options=["rbind", made])],
-            labels={"a": "b"},
-        ),
-        folder.stat().st_mode & 0o7777,
-        _mounts(peer, "Activate", name="made", mounts=[Mount(type="mkdir/bind", options=[made])]),
-        _made(
-            peer,
-            name="over",
-            mounts=[
-                tmpfs,
-                tmpfs,
-                Mount(
-                    type="format/mkdir/overlay",
-                    source="overlay",
-                    options=["lowerdir={{ overlay 0 1 }}", "x={{ mount 1 }}", "y={{source 0}}"],
-                ),
-            ],
-        ),
-    ]
-    found.append(_activation(peer, _mounts(peer, "Info", code=False, name="over").info)[1:3])
-    listed = peer.listed("mounts.v1.Mounts/List", mounts.ListRequest(), mounts.ListMessage)
-    found.append(sorted(one.info.name for one in listed))
-    found += [_mounts(peer, "Deactivate", name=name) for name in ("over", "made", "over")]
-    mountinfo = Path("/proc/self/mountinfo").read_text()
-    return [*found, str(peer.folder) in mountinfo]
-
-
-@case
-def mounts_for_the_time_being(peer: Any) -> Any:
-    tmpfs = Mount(type="tmpfs", source="tmpfs")
-    found = [
-        _made(peer, name="t", mounts=[tmpfs], temporary=True),
-        _made(peer, name="t", mounts=[tmpfs], temporary=True),
-        _made(peer, name="u", mounts=[tmpfs, tmpfs], temporary=True),
-    ]
-    return [*found, _mounts(peer, "Deactivate", name="t"), _mounts(peer, "Deactivate", name="u")]
-
-
-@case
-def mounts_refused(peer: Any) -> Any:
-    tmpfs = Mount(type="tmpfs", source="tmpfs")
-    inside = peer.folder / "root"
-
-    def formatted(text: str) -> Any:
-        return _made(peer, name="r", mounts=[tmpfs, Mount(type="format/bind", source=text)])
-
-    def optioned(kind: str, *options: str, source: str = "") -> Any:
-        mount = Mount(type=f"{kind}/bind", source=source, options=options)
-        return _made(peer, name="r", mounts=[mount])
-
-    return [
-        formatted("{{ mount 1 }}"),
-        formatted("{{ mount }}"),
-        formatted("{{ nothing 0 }}"),
-        formatted("{{ mount 0 "),
-        formatted("{{ overlay 0 3 }}"),
-        optioned("mkdir", "X-containerd.mkdir.path=/nowhere/x"),
-        optioned("mkdir", "X-containerd.mkdir.other=/nowhere/x"),
-        optioned("mkdir", f"X-containerd.mkdir.path={inside}/x:0700:a:b"),
-        optioned("mkfs", source="/nowhere/x"),
-        optioned("mkfs", source=f"{inside}/fs"),
-        optioned("mkfs", "X-containerd.mkfs.other=1", source=f"{inside}/fs"),
-        optioned(
-            "mkfs", "X-containerd.mkfs.size=1m", "X-containerd.mkfs.fs=fat", source=f"{inside}/fs"
-        ),
-        _mounts(peer, "Info", name="r"),
-    ]
-
-
-@requires("mkfs.ext4")
-def test_file_system_is_made_and_mounted(ours: Any) -> None:
-    """A loop device needs a handler, which containerd leaves to others to bring: ours alone."""
-    ours.namespace = "loops"
-    image = ours.folder / "root/fs.img"
-    made = _mounts(
-        ours,
-        "Activate",
-        code=False,
-        name="fs",
-        temporary=True,
-        mounts=[
-            Mount(type="mkfs/loop", source=str(image), options=["X-containerd.mkfs.size=16m"]),
-            Mount(type="format/ext4", source="{{ mount 0 }}"),
-        ],
-    ).info
-    # The daemon has our mount namespace: what it mounted, we see.
-    (Path(made.system[0].source) / "file").write_text("x")
-    device = Path(made.active[0].mount_point).resolve()
-    assert device.is_block_device()
-    assert _mounts(ours, "Deactivate", name="fs") == "OK"
-    assert _mounts(ours, "Info", name="fs") == "NOT_FOUND"
-
-
-# --- sandboxes ------------------------------------------------------------------------------
-
-
-def _control(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
-    fields.setdefault("sandboxer", "shim")
-    fields.setdefault("sandbox_id", "s")
-    request = getattr(sandboxes, f"Controller{verb}Request")(**fields)
-    answer = getattr(sandboxes, f"Controller{verb}Response")
-    return (peer.code if code else peer.get)(f"sandbox.v1.Controller/{verb}", request, answer)
-
-
-VERBS = ("Start", "Stop", "Wait", "Status", "Shutdown", "Metrics", "Update")
-
-
-@case
-def sandbox_controllers(peer: Any) -> Any:
-    found = [(verb, _control(peer, verb)) for verb in VERBS]
-    for name in ("", "nothing"):
-        found += [(verb, name, _control(peer, verb, sandboxer=name)) for verb in ("Create", *VERBS)]
-    return found
-
-
-@case
-def sandbox_life(peer: Any) -> Any:
-    """Both daemons start our shim for it."""
-    peer.get(
-        "sandbox.v1.Store/Create",
-        sandboxes.StoreCreateRequest(sandbox=_sandbox(peer)),
-        sandboxes.StoreCreateResponse,
-    )
-    found: list[Any] = [_control(peer, "Create", sandbox=_sandbox(peer))]
-    found.append(_control(peer, "Create", sandbox=_sandbox(peer)))
-    status = _control(peer, "Status", code=False)
-    found.append((status.sandbox_id, status.pid > 0, status.state))
-    started = _control(peer, "Start", code=False)
-    found.append((started.sandbox_id, started.pid == status.pid))
-    status = _control(peer, "Status", code=False, verbose=True)
-    found.append((status.state, sorted(status.info), status.created_at.ToNanoseconds() > 0))
-    found.append(_control(peer, "Metrics"))
-    found.append(_control(peer, "Stop", timeout_secs=2))
-    ended = _control(peer, "Wait", code=False)
-    found.append((ended.exit_status, ended.exited_at.ToNanoseconds() > 0))
-    found.append(_control(peer, "Status", code=False).state)
-    found += [_control(peer, "Shutdown"), _control(peer, "Shutdown"), _control(peer, "Start")]
-    found.append(_control(peer, "Stop"))
-    return found
-
-
-def test_platform_of_a_sandbox(ours: Any) -> None:
-    """containerd 2.4 does not have the call; we do."""
-    ours.namespace = "platforms"
-    assert _control(ours, "Platform") == "NOT_FOUND"
-    assert _control(ours, "Create", sandbox=_sandbox(ours)) == "OK"
-    assert _control(ours, "Platform", code=False).platform.os == "linux"
-    assert _control(ours, "Shutdown") == "OK"
-
-
-def _sandbox(peer: Any) -> Sandbox:
-    made = Sandbox(sandbox_id="s")
-    made.runtime.name = "io.containerd.sampan.v2"
-    made.spec.type_url = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
-    made.spec.value = b'{"ociVersion": "1.0.2"}'
-    return made
-
-
-# --- streams --------------------------------------------------------------------------------
 
 
 def pack(message: Any) -> AnyMessage:
@@ -352,38 +116,6 @@ class Stream:
         except grpc.RpcError:
             pass
         return found
-
-
-@case
-def streams(peer: Any) -> Any:
-    method = "streaming.v1.Streaming/Stream"
-    first = Stream(peer, "one")
-    found = [
-        peer.stream_code(method, [pack(streaming.StreamInit(id="one"))], AnyMessage) != "OK",
-        peer.stream_code(method, [pack(Empty())], AnyMessage) != "OK",
-    ]
-    first.close()
-    return found
-
-
-def test_name_of_a_stream_is_free_when_the_client_goes(ours: Any) -> None:
-    """containerd keeps it until a collection."""
-    ours.namespace = "free"
-    Stream(ours, "one").close()
-    deadline = time.monotonic() + 10
-    while not _opened(ours, "one"):
-        assert time.monotonic() < deadline
-
-
-def _opened(peer: Any, name: str) -> bool:
-    try:
-        Stream(peer, name).close()
-    except grpc.RpcError:
-        return False
-    return True
-
-
-# --- transfers ------------------------------------------------------------------------------
 
 
 def _transfer(peer: Any, source: Any, target: Any, progress: str = "") -> str:
