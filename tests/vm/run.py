@@ -79,6 +79,12 @@ Delegate=yes
 KillMode=mixed
 TimeoutStartSec=infinity
 """
+_USER = (
+    # pytest has a mount namespace of its own, where what logind mounts later is not seen.
+    "useradd --create-home --shell /bin/sh sampanuser",
+    "loginctl enable-linger sampanuser",
+    'until [ -S "/run/user/$(id -u sampanuser)/systemd/private" ]; do sleep 0.1; done',
+)
 MASKED = (
     "systemd-timesyncd", "systemd-udevd", "systemd-udev-trigger", "systemd-networkd", "getty@tty1",
     "systemd-random-seed", "systemd-update-utmp", "systemd-modules-load", "kmod-static-nodes",
@@ -117,6 +123,7 @@ def _init(kind: str, command: tuple[str, ...], kernel: Kernel, apparmor: Path) -
         f"export PATH={Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:"
         f"/usr/bin:/sbin:/bin:{apparmor}/sbin HOME=/root SAMPAN_VM={kind} LANG=C.UTF-8",
         "ip link set lo up",
+        *(_USER if kind == "systemd" else ()),
         f"cd {shlex.quote(str(CHECKOUT))}",
         shlex.join(command),
         f"echo {MARK}$?",

@@ -1,4 +1,4 @@
-"""The client: one typed face of Sampan, the same in process and, later, through the daemon's gRPC.
+"""The client: one typed face of Sampan, the same in process and through the daemon's gRPC.
 
     async with connect(settings, namespace="default") as client:
         image = await client.images.get("docker.io/library/busybox:latest")
@@ -10,10 +10,12 @@ written against a `Client` does not know which side of a socket it stands on. On
 
     spec/          policy and an image's config made into a config.json
     local/         the implementation in process: an engine, no protobuf, no grpclib
+    remote/        the implementation over gRPC to a daemon on this host
     containers     create, find and remove containers as people name them
     host           the rootfs of `host:`, the image that needs no image
 
-`connect(address=...)` is the seam for the gRPC implementation, which comes with `services`.
+`connect(address=...)` speaks to a daemon. What it has not yet (networks, writing of blobs) raises
+Unimplemented, which says so.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from sampan.context import DEFAULT_NAMESPACE
-from sampan.errors import Unimplemented
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,10 +135,15 @@ async def connect(
     """Open a client: in process, or of the daemon at `address`.
 
     Raises:
-      Unimplemented: an address is given; there is no gRPC client yet.
+      Unavailable: no daemon answers at the address.
+      PermissionDenied: root, state, or the socket are not for this user.
     """
     if address:
-        raise Unimplemented(f"cannot use the daemon at {address}: there is no gRPC client yet")
+        from sampan.client.remote.client import open_remote
+
+        async with open_remote(settings, address, namespace=namespace) as remote:
+            yield remote
+        return
     from sampan.client.local.client import open_local
 
     async with open_local(settings, namespace=namespace, warm=warm) as client:

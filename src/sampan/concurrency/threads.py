@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,12 +33,16 @@ class Limit:
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"Limit({self.name!r}, {self.count})"
 
     def submit(self, fn: Callable[[], T]) -> Future[T]:
         """Queue `fn`; for callers outside an event loop. Context variables are the caller's."""
+        if self._pid != os.getpid():
+            # A program that forks keeps neither the threads nor who held the lock.
+            self._pid, self._pool, self._lock = os.getpid(), None, threading.Lock()
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.count, thread_name_prefix=self.name)

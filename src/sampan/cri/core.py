@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,7 +23,7 @@ from sampan.cri.plugged import Plugged
 from sampan.cri.store.names import Flights, Names
 from sampan.cri.store.records import Container, Pod
 from sampan.engine.cri import CriSettings, cri_settings
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import FailedPrecondition, InvalidArgument, NotFound
 from sampan.network import (
     CniConfig,
     CniNetworks,
@@ -183,7 +184,8 @@ class Cri:
         from sampan.cri.spec.resources import resources_of
 
         manager = Manager(self.cgroup_of(pod, ""))
-        manager.create()
+        with suppress(FailedPrecondition):  # the pod's containers are in it already
+            manager.create()
         manager.apply(resources_of(_sum(linux.resources, linux.overhead), hugepages=False))
 
     # --- watching ------------------------------------------------------------------------

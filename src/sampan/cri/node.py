@@ -125,10 +125,10 @@ def filled(text: str, ranges: list[str]) -> str:
     def repeated(match: re.Match[str]) -> str:
         parts = [re.sub(r"{{\s*\.\s*}}", one, match["body"]) for one in ranges]
         if match["index"]:
-            joined = re.compile(
-                rf"{{{{\s*if \{match['index']}\s*}}}}(.*?){{{{\s*end\s*}}}}", re.DOTALL
-            )
-            parts = [joined.sub(r"\1" if number else "", one) for number, one in enumerate(parts)]
+            # `{{if $i}}, {{end}}`: what stands between two of them.
+            name = re.escape(match["index"])
+            between = re.compile(rf"{{{{\s*if {name}\s*}}}}(.*?){{{{\s*end\s*}}}}", re.DOTALL)
+            parts = [between.sub(r"\1" if turn else "", one) for turn, one in enumerate(parts)]
         return "".join(parts)
 
     text = _RANGE.sub(repeated, text)

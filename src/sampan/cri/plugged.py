@@ -49,13 +49,18 @@ _STATES: Final[dict[int, pb.ContainerState]] = {
     cri_pb.CONTAINER_RUNNING: pb.CONTAINER_RUNNING,
     cri_pb.CONTAINER_EXITED: pb.CONTAINER_STOPPED,
 }
+_SECCOMP: Final = {
+    "runtime_default": "reject_runtime_default_seccomp_adjustment",
+    "unconfined": "reject_unconfined_seccomp_adjustment",
+    "localhost": "reject_custom_seccomp_adjustment",
+}
 Json = dict[str, Any]
 
 
 def config_of(settings: Settings) -> NriConfig:
     """Return what the configuration says of NRI; in our own files it is off until it is named."""
     told = section(settings, URI, schema.Nri)
-    validator = told.default_validator
+    validator = told.default_validator if told.default_validator.get("enable", False) else {}
     return NriConfig(
         enabled=not told.disable and (settings.foreign or URI in settings.plugins),
         socket=Path(told.socket_path),
@@ -66,7 +71,7 @@ def config_of(settings: Settings) -> NriConfig:
         request_timeout_s=float(told.plugin_request_timeout),
         runtime_version=__version__,
         allow_hooks=not validator.get("reject_oci_hook_adjustment", False),
-        allow_seccomp=not validator.get("reject_runtime_default_seccomp_adjustment", False),
+        refuse_seccomp=[kind for kind, key in _SECCOMP.items() if validator.get(key, False)],
         allow_namespaces=not validator.get("reject_namespace_adjustment", False),
         allow_sysctl=not validator.get("reject_sysctl_adjustment", False),
         required_plugins=tuple(validator.get("required_plugins", ())),
@@ -313,6 +318,7 @@ class Plugged:
         config = one.config
         spec: Json = json.loads(one.spec)
         process = spec.get("process") or {}
+        security = config.linux.security_context
         # Values may be any bytes, and the plugins' protocol knows text alone.
         process["env"] = [_text(pair) for pair in process.get("env") or ()]
         return container_message(
@@ -329,6 +335,7 @@ class Plugged:
             finished_at_ns=one.finished_ns,
             exit_code=one.exit_code,
             image=one.image_ref,
+            seccomp=security.seccomp if security.HasField("seccomp") else None,
         )
 
 

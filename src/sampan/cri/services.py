@@ -15,6 +15,8 @@ from sampan import __version__, context
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.api.cri.v1.api_grpc import ImageServiceBase, RuntimeServiceBase
 from sampan.cri import NAMESPACE
+from sampan.cri.checkpoints import container as container_checkpoints
+from sampan.cri.checkpoints import pod as pod_checkpoints
 from sampan.cri.containers import create, logs, remove, start, stop, update
 from sampan.cri.containers import exec as execs
 from sampan.cri.containers import status as containers
@@ -25,7 +27,7 @@ from sampan.cri.node import runtime_config, status, update_runtime_config
 from sampan.cri.sandboxes import run
 from sampan.cri.sandboxes import status as pods
 from sampan.cri.sandboxes import stop as pod_ends
-from sampan.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from sampan.errors import FailedPrecondition, InvalidArgument
 from sampan.rpc import grpc
 
 if TYPE_CHECKING:
@@ -310,15 +312,15 @@ class RuntimeService(RuntimeServiceBase):
     async def CheckpointContainer(
         self, request: pb.CheckpointContainerRequest
     ) -> pb.CheckpointContainerResponse:
-        raise Unimplemented("CheckpointContainer is not there yet")
+        return await container_checkpoints.checkpoint(self._cri, request)
 
     @unary
     async def CheckpointPod(self, request: pb.CheckpointPodRequest) -> pb.CheckpointPodResponse:
-        raise Unimplemented("CheckpointPod is not there yet")
+        return await pod_checkpoints.checkpoint_pod(self._cri, request)
 
     @unary
     async def RestorePod(self, request: pb.RestorePodRequest) -> pb.RestorePodResponse:
-        raise Unimplemented("RestorePod is not there yet")
+        return await pod_checkpoints.restore_pod(self._cri, request)
 
 
 class ImageService(ImageServiceBase):

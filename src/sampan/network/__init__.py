@@ -249,8 +249,16 @@ class Networks(Protocol):
         """
         ...
 
-    async def gc(self, valid: Collection[str]) -> None:
-        """Tear down attachments made by us whose id is not in `valid`; let plugins do likewise."""
+    async def gc(self, valid: Collection[str], *, gone_only: bool = False) -> None:
+        """Tear down attachments made by us whose id is not in `valid`; let plugins do likewise.
+
+        Pods and containers of one root share its attachments: `valid` must name both.
+
+        Args:
+          valid: Ids.
+          gone_only: Spare those whose namespace exists. `gc((), gone_only=True)` is safe at any
+            time, and clears up after a reboot.
+        """
         ...
 
     async def status(self, *, plugins: bool = True) -> Status:

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from sampan.concurrency import Limit, shielded, to_thread
 from sampan.errors import (
@@ -26,14 +26,18 @@ from sampan.network import Attachment, Request, Result, Status, chain
 from sampan.network.arguments import capabilities_of
 from sampan.network.cache import Cache, Entry
 from sampan.network.configs import NAME, Folder, NetworkConf, parse
+from sampan.network.errors import on_disk
 from sampan.network.results import from_json, merge
 
 if TYPE_CHECKING:
     from sampan.network.calls import Call
 
-__all__ = ["CniConfig", "CniNetworks"]
+__all__ = ["CniConfig", "CniNetworks", "call_on_disk"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _IFNAME: Final = re.compile(r"(?!\.{1,2}$)[^\s/:\0]{1,15}")
 _ARGUMENT: Final = re.compile(r"[^;=\x00-\x1f\x7f]*")
@@ -76,7 +80,7 @@ class CniNetworks:
         _check(request)
         if not request.netns:
             raise InvalidArgument(f"network of {request.id}: no network namespace is given")
-        networks = await to_thread(self.select, request.networks, limit=_FILES)
+        networks = await call_on_disk(self.select, request.networks)
         entries = [_entry(request, network, turn) for turn, network in enumerate(networks)]
         await to_thread(_loopback_up, request.netns, limit=_BUILTIN)
         done: list[Attachment] = []
@@ -86,7 +90,7 @@ class CniNetworks:
                 await self._begin(entry)
                 begun.append((network, entry))
                 raw = await chain.add(network, entry, self._caller)
-                await to_thread(self._cache.finish, replace(entry, result=raw), limit=_FILES)
+                await call_on_disk(self._cache.finish, replace(entry, result=raw))
                 done.append(Attachment(network.name, entry.ifname, from_json(raw)))
         except BaseException as error:
             for network, entry in reversed(begun):
@@ -101,7 +105,7 @@ class CniNetworks:
     async def tear_down(self, request: Request) -> None:
         """Detach `request.id` from all it is attached to, as it was attached."""
         _check(request)
-        entries = await to_thread(self._known, request, limit=_FILES)
+        entries = await call_on_disk(self._known, request)
         failed: SampanError | None = None
         for entry in entries:
             try:
@@ -115,7 +119,7 @@ class CniNetworks:
     async def check(self, request: Request) -> None:
         """Ask all plugins whether the attachments of the id are as they were made."""
         _check(request)
-        entries = await to_thread(self._known, request, limit=_FILES)
+        entries = await call_on_disk(self._known, request)
         if not entries:
             raise NotFound(f"{request.id} is attached to no network")
         for entry in reversed(entries):
@@ -123,7 +127,7 @@ class CniNetworks:
             netns = request.netns or entry.netns
             await chain.check(network, replace(entry, netns=netns), self._caller)
 
-    async def gc(self, valid: Collection[str]) -> None:
+    async def gc(self, valid: Collection[str], *, gone_only: bool = False) -> None:
         """Tear down attachments made by us whose id is not in `valid`; let plugins do likewise."""
         keep = frozenset(valid)
         failed: SampanError | None = None
@@ -139,13 +143,13 @@ class CniNetworks:
 
         at_once = asyncio.Semaphore(_BUILTIN.count)
         async with asyncio.TaskGroup() as group:
-            for entry in await to_thread(self._cache.ours, limit=_FILES):
-                if entry.id not in keep:
+            for entry in await call_on_disk(self._cache.ours):
+                if entry.id not in keep and not (gone_only and _alive(entry.netns)):
                     group.create_task(detach(entry))
-        for network in await to_thread(self.all, limit=_FILES):
+        for network in await call_on_disk(self.all):
             try:
-                others = await to_thread(self._cache.everyones, network.name, limit=_FILES)
-                mine = await to_thread(self._cache.ours, network.name, limit=_FILES)
+                others = await call_on_disk(self._cache.everyones, network.name)
+                mine = await call_on_disk(self._cache.ours, network.name)
                 valid_ones = {one.key: one for one in (*others, *mine)}
                 await chain.collect(network, tuple(valid_ones.values()), self._caller)
             except SampanError as error:
@@ -156,7 +160,7 @@ class CniNetworks:
     async def status(self, *, plugins: bool = True) -> Status:
         """Return whether the default network could be used now."""
         try:
-            chosen, names = await to_thread(self._usable, limit=_FILES)
+            chosen, names = await call_on_disk(self._usable)
             for network in chosen if plugins else ():
                 await chain.status(network, self._caller)
         except SampanError as error:
@@ -222,21 +226,21 @@ class CniNetworks:
 
     async def _begin(self, entry: Entry) -> None:
         """Write the record; what a crash or a reboot left under the same name is cleaned first."""
-        if await to_thread(self._cache.begin, entry, limit=_FILES):
+        if await call_on_disk(self._cache.begin, entry):
             return
-        old = await to_thread(self._cache.find, entry.network, entry.id, entry.ifname, limit=_FILES)
+        old = await call_on_disk(self._cache.find, entry.network, entry.id, entry.ifname)
         if old is not None and _alive(old.netns):
             raise AlreadyExists(
                 f"{entry.id} is attached to network {entry.network} by {entry.ifname} already"
             )
         if old is not None:
             await self._detach(self._network_of(old), self._present(old, ""))
-        if not await to_thread(self._cache.begin, entry, limit=_FILES):
+        if not await call_on_disk(self._cache.begin, entry):
             raise AlreadyExists(f"{entry.id} is just being attached to network {entry.network}")
 
     async def _detach(self, network: NetworkConf, entry: Entry) -> None:
         await chain.delete(network, entry, self._caller)
-        await to_thread(self._cache.forget, entry, limit=_FILES)
+        await call_on_disk(self._cache.forget, entry)
 
     def _undo_s(self, network: NetworkConf) -> float:
         return self.config.timeout_s * len(network.plugins) + 10
@@ -311,6 +315,12 @@ class _Dispatch:
         from sampan.network.plugins import serves
 
         return self._config.builtin and serves(conf)
+
+
+async def call_on_disk(fn: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Call something that reads and writes our files, in a thread."""
+    with on_disk("files of networks"):
+        return await to_thread(fn, *args, limit=_FILES)
 
 
 def _check(request: Request) -> None:

@@ -5,10 +5,13 @@ Source: CNI specification 1.1.0, section 5 "Result types", "Error".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
-from sampan.errors import Unknown
+from sampan.errors import FailedPrecondition, ResourceExhausted, Unavailable, Unknown
 
 __all__ = [
     "DECODING_FAILURE",
@@ -23,6 +26,7 @@ __all__ = [
     "UNKNOWN_CONTAINER",
     "UNSUPPORTED_FIELD",
     "PluginError",
+    "on_disk",
 ]
 
 INCOMPATIBLE_VERSION: Final = 1
@@ -65,3 +69,24 @@ class PluginError(Unknown):
     def named(self, plugin: str) -> PluginError:
         """Return the same with the plugin's type in its message."""
         return PluginError(self.code, self.message, self.details, plugin=plugin)
+
+
+@contextmanager
+def on_disk(what: str) -> Iterator[None]:
+    """Translate what the file system says while `what` was tried.
+
+    Raises:
+      ResourceExhausted: the disk or a quota is full.
+      FailedPrecondition: it is read-only, or we may not write there.
+      Unavailable: anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind: type[ResourceExhausted | FailedPrecondition | Unavailable] = Unavailable
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind = ResourceExhausted
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            kind = FailedPrecondition
+        where = f" {error.filename}" if error.filename else ""
+        raise kind(f"{what}:{where}: {os.strerror(error.errno or 0)}") from error

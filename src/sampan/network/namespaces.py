@@ -24,6 +24,7 @@ from sampan.concurrency import Limit, to_thread
 from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from sampan.linux import mounts
 from sampan.linux.namespaces import CLONE_NEWNET, NSFS_MAGIC, nstype, unshare
+from sampan.network.errors import on_disk
 from sampan.network.inside import in_fresh_thread
 
 if TYPE_CHECKING:
@@ -66,25 +67,30 @@ class PinnedNamespaces:
         """Make one and return its path."""
         path = self.path(key)
         if not userns:
-            await to_thread(self._make, path, "", limit=_MAKING)
+            with on_disk(f"making network namespace {key}"):
+                await to_thread(self._make, path, "", limit=_MAKING)
             return path
         if self._zygote is None:
             raise FailedPrecondition(
                 f"network namespace {key} for user namespace {userns}: no zygote to make it"
             )
         zygote = await self._zygote()
-        await to_thread(self._make_owned, path, userns, zygote, limit=_MAKING)
+        with on_disk(f"making network namespace {key}"):
+            await to_thread(self._make_owned, path, userns, zygote, limit=_MAKING)
         return path
 
     async def pin(self, key: str, source: str) -> str:
         """Pin the namespace at `source` and return its new path."""
         path = self.path(key)
-        await to_thread(self._make, path, source, limit=_MAKING)
+        with on_disk(f"pinning {source} as network namespace {key}"):
+            await to_thread(self._make, path, source, limit=_MAKING)
         return path
 
     async def remove(self, key: str) -> None:
         """Unpin it; fine if it is not there."""
-        await to_thread(self._remove, self.path(key), limit=_REMOVING)
+        path = self.path(key)
+        with on_disk(f"removing network namespace {key}"):
+            await to_thread(self._remove, path, limit=_REMOVING)
 
     def remove_later(self, key: str) -> None:
         """Unpin it in the background."""

@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sampan.concurrency import Limit, to_thread
 from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from sampan.linux import netlink
 from sampan.network import Network
 from sampan.network.cache import Cache
-from sampan.network.cni import CniConfig, CniNetworks
+from sampan.network.cni import CniConfig, CniNetworks, call_on_disk
 from sampan.network.configs import NAME, NetworkConf
 from sampan.network.names import Names
 from sampan.network.subnets import (
@@ -31,8 +30,6 @@ from sampan.network.subnets import (
 )
 
 __all__ = ["BridgeNetworks"]
-
-_FILES = Limit("network-files", 4)
 
 
 class BridgeNetworks:
@@ -81,7 +78,7 @@ class BridgeNetworks:
                 write_list(self._folder, raw)
             return self._find(name)
 
-        return await to_thread(make, limit=_FILES)
+        return await call_on_disk(make)
 
     async def list(self) -> Sequence[Network]:
         """Return every network, the default one first."""
@@ -93,7 +90,7 @@ class BridgeNetworks:
             found = [self._shown(one, default) for one in self._networks.all()]
             return sorted(found, key=lambda one: (not one.default, one.name))
 
-        return await to_thread(look, limit=_FILES)
+        return await call_on_disk(look)
 
     async def inspect(self, name: str) -> Network:
         """Return one network.
@@ -101,7 +98,7 @@ class BridgeNetworks:
         Raises:
           NotFound: there is none of that name.
         """
-        return await to_thread(self._find, name, limit=_FILES)
+        return await call_on_disk(self._find, name)
 
     async def remove(self, name: str) -> None:
         """Remove its file and bridge."""
@@ -129,7 +126,7 @@ class BridgeNetworks:
                 if link.kind == "bridge":
                     route.execute([netlink.delete_link(link.index)])
 
-        await to_thread(remove, limit=_FILES)
+        await call_on_disk(remove)
 
     async def members(self, name: str) -> Sequence[str]:
         """Return the ids attached to a network by us."""
@@ -138,17 +135,17 @@ class BridgeNetworks:
             self._find(name)
             return sorted({one.id for one in self._cache.ours(name)})
 
-        return await to_thread(attached, limit=_FILES)
+        return await call_on_disk(attached)
 
     async def join(
         self, network: str, id: str, *, names: Sequence[str], ips: Sequence[str], hosts: str
     ) -> None:
         """Make `id` known on a network, and keep its `hosts` file up to date from now on."""
-        await to_thread(self._names.join, network, id, names, ips, hosts, limit=_FILES)
+        await call_on_disk(self._names.join, network, id, names, ips, hosts)
 
     async def leave(self, id: str) -> None:
         """Forget `id` on every network."""
-        await to_thread(self._names.leave, id, limit=_FILES)
+        await call_on_disk(self._names.leave, id)
 
     def _find(self, name: str) -> Network:
         (network,) = self._networks.select((name,))

@@ -9,7 +9,7 @@ require_...    asked by every command that enters a container: it goes no furthe
 <state>/exe/                   0700
     python3-...                the mount; linux.exe.ensure_mounted
     notes/<path of launcher>   three lines: the mount, the interpreter that it must be the same
-                               file as, and our __main__.py
+                               file as, and what it runs: our __main__.py, packed (`pack`)
 """
 
 from __future__ import annotations
@@ -102,12 +102,26 @@ def _output(program: str, arguments: list[str], environment: Mapping[str, str]) 
     return text if os.waitpid(pid, 0)[1] == 0 else b""
 
 
+def _pack(mounted: str, main: str, note: str) -> str:
+    """Pack all our modules and return what runs them; or `main`, where that cannot be had."""
+    source = os.path.dirname(os.path.dirname(os.path.dirname(main)))
+    folder = f"{_state()}/exe/packs{main}"
+    code = (
+        "import sys; sys.path.append(sys.argv[2]); from sampan.oci.pack import write; "
+        "write(*sys.argv[1:]); sys.stdout.write('packed')"
+    )
+    words = ["-I", "-S", "-c", code, folder, source, note]
+    if _output(mounted, words, os.environ) != b"packed":
+        return main
+    return f"{folder}/boot.pyc"
+
+
 def _write_note(launcher: str, mounted: str, main: str) -> None:
     """Tell the launcher what is where. Without the note it is only slower."""
-    lines = (mounted, exe.interpreter_path(), main)
+    path = f"{_state()}/exe/notes{launcher}"
+    lines = (mounted, exe.interpreter_path(), _pack(mounted, main, path))
     if any("\n" in line for line in lines):
         return
-    path = f"{_state()}/exe/notes{launcher}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         temporary = f"{path}.{os.getpid()}"

@@ -16,7 +16,8 @@ What lies on disk, so that another process or a later start finds it again:
         address              socket of the shim
         shim.pid             its pid and start time, against reused pids
         shim-binary-path     only of foreign shims, as are log, grpc-address, task-version
-        exit                 once its shim has died: how the task ended
+        ended                how init ended, as its shim saw it
+        exit                 the same, once the shim has gone, or has died: then it may be 137
       s/<hash>               sockets of shims, 0700
 
 The hot path costs one fork by the zygote and two calls over a socket pair: Create and Start.

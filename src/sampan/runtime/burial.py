@@ -42,6 +42,8 @@ CLEANUP: Final = "sampan.shim.cleanup:worker"
 _CLEANUP_S: Final = 15.0
 _LOCK_S: Final = 30.0
 _EXIT: Final = "exit"
+_ENDED: Final = "ended"
+"""Written by a shim of ours when init ends; it becomes `exit` when the shim goes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,16 @@ class Burial:
 
 def grave(bundle: Bundle) -> Exit | None:
     """Return how a buried task ended; None for one that was not buried."""
-    text = bundle.read(_EXIT)
+    return _read_exit(bundle, _EXIT)
+
+
+def _ended(bundle: Bundle) -> Exit | None:
+    """Return how the container ended, if its shim saw that before its own end."""
+    return _read_exit(bundle, _ENDED)
+
+
+def _read_exit(bundle: Bundle, name: str) -> Exit | None:
+    text = bundle.read(name)
     if not text:
         return None
     values = json.loads(text)
@@ -90,7 +101,7 @@ def bury(
         log.warning("shim is gone: container=%s namespace=%s", bundle.id, bundle.namespace)
         pid = _init_pid(bundle, state)
         clean_up(bundle, zygote, state)
-        ended = Exit(pid, KILLED, time.time_ns())
+        ended = _ended(bundle) or Exit(pid, KILLED, time.time_ns())
         values = {"pid": ended.pid, "status": ended.status, "at_ns": ended.exited_at_ns}
         bundle.write(_EXIT, json.dumps(values).encode())
         return Burial(ended, first=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sampan.concurrency import to_thread
+from sampan.concurrency.trace import trace
 from sampan.errors import DeadlineExceeded, SampanError, Unavailable
 from sampan.linux.fds import unix_bind
 from sampan.rpc import aio
@@ -46,7 +47,8 @@ PRELOAD: Final = ("sampan.oci", "sampan.shim.serve", "sampan.shim.cleanup")
 _TASK: Final = "containerd.task.v{}.Task"
 _DEADLINE_S: Final = 10.0
 _SHUTDOWN_S: Final = 3.0
-_OOM_MAX: Final = 1000
+_LEAVE_AFTER_S: Final = 10.0
+"""An exited task that nobody deletes costs no process after that; `exit` in its bundle tells."""
 _CLEANUP_S: Final = 30.0
 
 
@@ -277,10 +279,10 @@ class Shims:
                 "connection_fd": 1,
                 "owner_fd": 2 if owner_fd >= 0 else -1,
                 "log_fd": -1,
+                "leave_after_s": _LEAVE_AFTER_S,
             }
             worker = zygote.fork(WORKER, json.dumps(values).encode(), fds, name="sampan-shim")
             with worker:
-                _less_precious(worker.pid)
                 # In this order: a bundle with an address can be both found and ended.
                 bundle.write("shim.pid", f"{worker.pid} {start_time(worker.pid)}".encode())
                 bundle.write("address", f"unix://{bundle.socket}".encode())
@@ -340,6 +342,7 @@ class Shims:
                 except FileNotFoundError:
                     return True
             await self._end(bundle)
+            trace("tasks.shut_down")
             await to_thread(bundle.remove)
         return True
 
@@ -396,16 +399,3 @@ class Shims:
         if self._userns is not None:
             self._userns.close()
             self._userns = None
-
-
-def _less_precious(pid: int) -> None:
-    """Give a shim the daemon's OOM score plus one: the kernel kills it, and what it bears, first.
-
-    Containers without a score of their own inherit it, as they do from containerd's shims.
-    """
-    try:
-        score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
-        text = str(min(score + 1, _OOM_MAX))
-        Path(f"/proc/{pid}/oom_score_adj").write_text(text, encoding="ascii")
-    except OSError as err:
-        log.debug("oom score of a shim stays: pid=%d: %s", pid, err.strerror)

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 from sampan import context
 from sampan.concurrency import shielded, to_thread
+from sampan.concurrency.trace import trace
 from sampan.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -113,6 +114,7 @@ class LocalTasks:
             files["options"] = packed.value
         with Lock() as lock:
             await self._make_bundle(bundle, spec, lock, files)
+            trace("tasks.bundle_made")
             try:
                 shim = await self._shims.start(
                     bundle,
@@ -121,6 +123,7 @@ class LocalTasks:
                     owner_fd=owner_fd,
                     pod=pod,
                 )
+                trace("tasks.shim_started")
                 request = pb.CreateTaskRequest(
                     id=id,
                     bundle=str(bundle.path),
@@ -135,6 +138,7 @@ class LocalTasks:
                 answer = await shim.call(
                     "Create", request, pb.CreateTaskResponse, timeout_s=_CREATE_S
                 )
+                trace("tasks.created")
             except BaseException:
                 await shielded(_UNDO_S, self._shims.clean_up(bundle))
                 raise
@@ -178,7 +182,9 @@ class LocalTasks:
 
     async def start(self, id: str, exec_id: str = "") -> int:
         request = pb.StartRequest(id=id, exec_id=exec_id)
+        trace("tasks.starting")
         answer = await self._ask(id, "Start", request, pb.StartResponse, timeout_s=_SLOW_S)
+        trace("tasks.started")
         if exec_id:
             self._tell("exec-started", "TaskExecStarted", id, exec_id=exec_id, pid=answer.pid)
         else:
@@ -197,6 +203,7 @@ class LocalTasks:
             spec=Any(type_url=spec.type_url, value=spec.value),
         )
         await self._ask(id, "Exec", request, Empty)
+        trace("tasks.exec_added")
         self._tell("exec-added", "TaskExecAdded", id, exec_id=exec_id)
 
     # --- the end -------------------------------------------------------------------------
@@ -241,6 +248,7 @@ class LocalTasks:
             if forced is None:
                 raise
             return await self._remove(bundle, forced)
+        trace("tasks.deleted")
         ended = Exit(answer.pid, answer.exit_status, _ns(answer.exited_at))
         if not exec_id:
             await shielded(30, self._shims.shut_down(bundle))

@@ -417,7 +417,9 @@ class Sandbox:
         self._processes.discard(process)
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        if self._container is None:
+            await self.start()
+        return self
 
     async def __aexit__(
         self,

@@ -307,7 +307,8 @@ class Process:
         self._box.forget(self)
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        if not self._begun:
+            await self.start()
         return self
 
     async def __aexit__(

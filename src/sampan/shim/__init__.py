@@ -22,7 +22,8 @@ in `<oci_root>/<namespace>/<id>`, here and for `cleanup:worker`),
 `connection_fd`, a connected socket to serve at once; `owner_fd`, a pidfd or a socket: when it
 becomes readable (the owner died) everything is killed, unmounted and deleted, and the shim exits;
 `log_fd`, for its own log. All fds given are the shim's. `rest_s`: how long a forked shim's server
-stays with nothing to do, before its memory is given back.
+stays with nothing to do, before its memory is given back. `leave_after_s`: how long after the end
+of its containers the shim goes by itself (`farewell`); 0: it waits to be told.
 
 stdio of Create and Exec, each of stdin, stdout, stderr:
 

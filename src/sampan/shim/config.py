@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from sampan.errors import InvalidArgument
+from sampan.model.runtime.document import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Config"]
 
@@ -16,8 +18,8 @@ class Config:
     """See the room's front door for what the fields mean."""
 
     __slots__ = (
-        "bundle", "connection_fd", "id", "listen_fd", "log_fd", "namespace", "oci_root",
-        "owner_fd", "publish", "rest_s", "socket", "systemd_cgroup",
+        "bundle", "connection_fd", "id", "leave_after_s", "listen_fd", "log_fd", "namespace",
+        "oci_root", "owner_fd", "publish", "rest_s", "socket", "systemd_cgroup",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +37,7 @@ class Config:
         owner_fd: int = -1,
         log_fd: int = -1,
         rest_s: float = 2.0,
+        leave_after_s: float = 0.0,
     ) -> None:
         self.id = id
         self.namespace = namespace
@@ -48,11 +51,12 @@ class Config:
         self.owner_fd = owner_fd
         self.log_fd = log_fd
         self.rest_s = rest_s
+        self.leave_after_s = leave_after_s
 
     def to_json(self) -> bytes:
         """Return the payload for `worker`."""
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps({"version": _VERSION, **values}).encode()
+        return dumps({"version": _VERSION, **values}).encode()
 
     @classmethod
     def from_json(cls, payload: bytes) -> Config:
@@ -62,7 +66,7 @@ class Config:
           InvalidArgument: it is not one of this version.
         """
         try:
-            values = json.loads(payload)
+            values = loads(payload)
             version = values.pop("version")
             made = cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as err:

@@ -14,24 +14,23 @@ Source: containerd core/runtime/v2, pkg/shim.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import os
 import sys
-import time
 
-from sampan import __version__
 from sampan.errors import SampanError
 from sampan.linux import fds as linux_fds
-from sampan.rpc.client import Client
-from sampan.rpc.messages.bootstrap import BootstrapParams, BootstrapResult
-from sampan.rpc.messages.task import DeleteResponse
-from sampan.rpc.messages.types import RuntimeInfo, RuntimeVersion
-from sampan.rpc.messages.wellknown import Any, Timestamp
-from sampan.shim import rootfs
+from sampan.model.runtime.document import dumps, loads
 from sampan.shim.config import Config
-from sampan.shim.memo import recall
+from sampan.shim.sockets import alive, bind
+
+try:  # `hashlib` would load OpenSSL, which takes as long as all of ours
+    from _sha256 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    from _sha2 import sha256  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.rpc.messages.bootstrap import BootstrapParams
 
 __all__ = ["main", "socket_path"]
 
@@ -45,7 +44,7 @@ _FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features
 def socket_path(address: str, namespace: str, id: str, folder: str = _SOCKETS) -> str:
     """Return where the shim of a group listens: a hash, since socket paths are short."""
     name = os.path.normpath("/".join(part for part in (address, namespace, id) if part))
-    return f"{folder}/{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{folder}/{sha256(name.encode()).hexdigest()}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     flags, command = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         if "v" in flags:
+            from sampan import __version__
+
             return _print(f"{sys.argv[0]}:\n  Version:  {__version__}\n".encode())
         if "info" in flags:
             return _print(_info())
@@ -89,9 +90,12 @@ def _print(data: bytes) -> int:
 
 
 def _info() -> bytes:
+    from sampan import __version__
     from sampan.oci.features import features
+    from sampan.rpc.messages.types import RuntimeInfo, RuntimeVersion
+    from sampan.rpc.messages.wellknown import Any
 
-    document = json.dumps(features()).encode()
+    document = dumps(features()).encode()
     return bytes(
         RuntimeInfo(
             name=_NAME,
@@ -119,8 +123,13 @@ def _bootstrap(flags: dict[str, str]) -> BootstrapParams | None:
 
     Older ones write an Any of options, which may decode as anything: the names decide.
     """
+    data = _stdin()
+    if not data:
+        return None
+    from sampan.rpc.messages.bootstrap import BootstrapParams
+
     try:
-        params = BootstrapParams.decode(_stdin())
+        params = BootstrapParams.decode(data)
     except SampanError:
         return None
     named = params.instance_id == flags.get("id") and params.namespace == flags.get("namespace")
@@ -130,8 +139,8 @@ def _bootstrap(flags: dict[str, str]) -> BootstrapParams | None:
 def _group(bundle: str, id: str) -> str:
     try:
         with open(os.path.join(bundle, "config.json"), "rb") as file:
-            annotations = json.load(file).get("annotations") or {}
-    except (OSError, ValueError):
+            annotations = loads(file.read()).get("annotations") or {}
+    except (OSError, ValueError, AttributeError):
         return id
     return next((annotations[key] for key in _GROUPS if annotations.get(key)), id)
 
@@ -150,7 +159,7 @@ def _start(flags: dict[str, str]) -> int:
     address = f"unix://{path}"
     answer = _answer(address, params)
     _write(os.path.join(bundle, "address"), address)
-    if _alive(path):
+    if alive(path):
         return _print(answer)
     if os.path.lexists(path):
         os.unlink(path)
@@ -163,19 +172,13 @@ def _start(flags: dict[str, str]) -> int:
 def _answer(address: str, params: BootstrapParams | None) -> bytes:
     version = 3 if os.environ.get("MAX_SHIM_VERSION", "2") >= "3" else 2
     if params is not None:
+        from sampan.rpc.messages.bootstrap import BootstrapResult
+
         return bytes(BootstrapResult(version=3, address=address, protocol="ttrpc"))
     if version > 2:
         values = {"version": version, "address": address, "protocol": "ttrpc"}
-        return json.dumps(values).encode()
+        return dumps(values).encode()
     return address.encode()
-
-
-def _alive(path: str) -> bool:
-    try:
-        Client.connect(path).close()
-    except OSError:
-        return False
-    return True
 
 
 def _write(path: str, text: str) -> None:
@@ -186,10 +189,11 @@ def _write(path: str, text: str) -> None:
 
 
 def _fork(config: Config, answer: bytes) -> int:
-    """Listen, fork the server, print the answer: whoever reads it can connect."""
-    from sampan.shim import serve
+    """Listen, fork the server, print the answer: whoever reads it can connect.
 
-    listener = serve.bind(config.socket)
+    The server loads what it needs while its caller reads that.
+    """
+    listener = bind(config.socket)
     pid = os.fork()  # noqa: TID251
     if pid:
         listener.close()
@@ -206,9 +210,12 @@ def _fork(config: Config, answer: bytes) -> int:
         config.log_fd = -1
     linux_fds.close_all_but([0, 1, 2, listener.fileno(), *fds])
     _adjust_oom_score()
+    import socket
+
+    from sampan.shim import serve
+
     try:
-        _preload()
-        return serve.run(config, fds, listener)
+        return serve.run(config, fds, socket.socket(fileno=listener.detach()))
     except BaseException as error:
         serve.Log(log).error(error)
         raise
@@ -234,15 +241,15 @@ def _adjust_oom_score() -> None:
         return
 
 
-def _preload() -> None:
-    """Load what later calls need: the files may be replaced while this process lives."""
-    from sampan import oci
-
-    oci.preload()
-
-
 def _delete(flags: dict[str, str]) -> bytes:
     """Kill what a dead shim has left, unmount, and tell containerd that it was killed."""
+    import time
+
+    from sampan.rpc.messages.task import DeleteResponse
+    from sampan.rpc.messages.wellknown import Timestamp
+    from sampan.shim import rootfs
+    from sampan.shim.memo import recall
+
     bundle = flags.get("bundle") or os.getcwd()
     name, namespace = flags.get("id", ""), flags.get("namespace", "")
     pid = 0
@@ -250,10 +257,12 @@ def _delete(flags: dict[str, str]) -> bytes:
     if binary:
         pid = _delete_by(binary, root, name)
     else:
-        with contextlib.suppress(SampanError):
-            from sampan import oci
+        from sampan import oci
 
+        try:  # noqa: SIM105
             pid = oci.discard(root, name)
+        except SampanError:
+            pass
     rootfs.unmount_all(os.path.join(bundle, "rootfs"))
     _remove_socket(bundle)
     now = Timestamp.of_ns(time.time_ns())
@@ -262,11 +271,13 @@ def _delete(flags: dict[str, str]) -> bytes:
 
 def _remove_socket(bundle: str) -> None:
     """Remove the dead shim's socket, unless another shim of its group listens there."""
-    with contextlib.suppress(OSError):
+    try:
         with open(os.path.join(bundle, "address")) as file:
             path = file.read().removeprefix("unix://")
-        if not _alive(path):
+        if not alive(path):
             os.unlink(path)
+    except OSError:
+        return
 
 
 def _delete_by(binary: str, root: str, name: str) -> int:
@@ -281,7 +292,7 @@ def _delete_by(binary: str, root: str, name: str) -> int:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=30,
     )  # fmt: skip
     try:
-        return int(json.loads(known.stdout)["pid"])
+        return int(loads(known.stdout)["pid"])
     except (ValueError, KeyError, TypeError):
         return 0
 

@@ -81,6 +81,11 @@ class Publisher:
         if self.idle is not None:
             self.idle.set(None)
 
+    @property
+    def idle_now(self) -> bool:
+        """Whether nothing is left to be sent."""
+        return not self._sending
+
     def rest(self) -> bool:
         """Hang up, if nothing is left to send; return whether that is so."""
         if self._sending:

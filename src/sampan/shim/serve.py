@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from sampan import oci
-from sampan.linux.fds import unix_bind
 from sampan.linux.prctl import set_name
 from sampan.rpc.loop import IN, Loop
 from sampan.rpc.messages import sampan, sandbox, task
@@ -19,6 +18,7 @@ from sampan.rpc.messages.wellknown import Empty
 from sampan.rpc.server import Context, Method, Server
 from sampan.rpc.wire import Message
 from sampan.shim.config import Config
+from sampan.shim.farewell import Farewell
 from sampan.shim.keeper import Kept, keep
 from sampan.shim.oom import OomWatch
 from sampan.shim.processes import Processes
@@ -27,12 +27,14 @@ from sampan.shim.reaper import Reaper
 from sampan.shim.rest import Rest
 from sampan.shim.sandbox import SandboxService
 from sampan.shim.service import TaskService
+from sampan.shim.sockets import bind
 
 # A shim refuses imports after its fork: whoever loads this module loads all that it needs.
 oci.preload()
 
-__all__ = ["Log", "bind", "run", "worker"]
+__all__ = ["Log", "run", "worker"]
 
+_OOM_MAX = 1000
 _PUBLISH_S = 5.0
 _LINGER_S = 10.5
 
@@ -42,25 +44,22 @@ def worker(payload: bytes, fds: list[int]) -> int:
 
     Takes ownership of all `fds`.
     """
+    _be_less_precious()
     return keep(lambda kept: run(Config.from_json(payload), fds, kept=kept))
 
 
-def bind(path: str) -> socket.socket:
-    """Listen at `path`, in a folder made 0700; a socket there of which nobody hears is replaced.
+def _be_less_precious() -> None:
+    """Take the OOM score of the zygote, which is the daemon's, plus one; before any child is born.
 
-    Raises:
-      OSError: EADDRINUSE, a live shim listens there.
+    Containers without a score of their own inherit it, as they do from containerd's shims.
     """
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        unix_bind(listener, path)
-        os.chmod(path, 0o600)
-        listener.listen(128)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            score = int(file.read())
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(min(_OOM_MAX, score + 1)))
+    except (OSError, ValueError):
+        return  # an unusual /proc: nothing depends on it
 
 
 class Log:
@@ -121,7 +120,7 @@ def run(
     elif config.listen_fd >= 0:
         listener = socket.socket(fileno=given(config.listen_fd))
     elif listener is None and config.socket:
-        listener = bind(config.socket)
+        listener = socket.socket(fileno=bind(config.socket).detach())
     if listener is not None:
         server.listen(listener)
     if config.connection_fd >= 0 and state is None:
@@ -132,14 +131,19 @@ def run(
         # Who bore us has died between two calls, before its container came or after it went: nobody
         # knows of us, and nobody would ever ask us to end.
         server.on_alone = lambda: ending.begin() if tasks.idle and not sandboxes.wanted else None
+    farewell = None
+    if config.leave_after_s > 0:
+        farewell = Farewell(loop, tasks, publisher, ending.begin, config.leave_after_s)
+        tasks.on_ended = farewell.ended
     if config.owner_fd >= 0:
         owner = given(config.owner_fd)
         loop.watch(owner, IN, lambda _events: ending.owner_died(owner))
     if kept is not None:
         tasks.pid = kept.keeper_pid
-        Rest(kept, loop, server, reaper, publisher, tasks, sandboxes, idle_s=config.rest_s).begin(
-            state
-        )
+        rest = Rest(kept, loop, server, reaper, publisher, tasks, sandboxes, idle_s=config.rest_s)
+        rest.begin(state)
+        if farewell is not None and tasks.all_ended():
+            farewell.consider()
     loop.run()
     loop.close()
     return 0

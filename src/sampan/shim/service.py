@@ -51,6 +51,8 @@ class TaskService:
         self.pid = os.getpid()
         """The shim's: its keeper's, where it has one."""
         self.oom: OomWatch | None = None
+        self.on_ended: Callable[[Container], None] = lambda _container: None
+        """Told when a container's init has ended, before anybody else."""
         self.kept: Callable[[], bool] = lambda: False
         """Whether the shim outlives its containers, as one with a sandbox does."""
 
@@ -182,6 +184,8 @@ class TaskService:
                 with contextlib.suppress(SampanError):
                     await container.runtime.kill(9, everything=True)
             process.exit = end
+            if process is container.init:
+                self.on_ended(container)
             if process.streams is not None:
                 process.streams.ended()
             self._publisher.publish(
@@ -256,15 +260,7 @@ class TaskService:
                     raise FailedPrecondition(f"container {container.id} must be stopped first")
                 await container.runtime.kill(9, everything=False)
                 await self._loop.within(init.exited, 10, f"kill {container.id}")
-            await container.runtime.delete(force=False)
-            if container.mounted:
-                rootfs.unmount_all(container.rootfs)
-            for process in container.processes:
-                if process.streams is not None:
-                    process.streams.close()
-            if self.oom is not None:
-                self.oom.remove(container.id)
-            del self.containers[container.id]
+            await self.forget(container)
             response = _delete_response(init)
             self._publisher.publish(
                 "/tasks/delete",
@@ -276,6 +272,30 @@ class TaskService:
                 ),
             )
             return response
+
+    async def forget(self, container: Container) -> None:
+        """Remove what is left of a container that has ended; nobody is told."""
+        await container.runtime.delete(force=False)
+        if container.mounted:
+            rootfs.unmount_all(container.rootfs)
+        for process in container.processes:
+            if process.streams is not None:
+                process.streams.close()
+        if self.oom is not None:
+            self.oom.remove(container.id)
+        del self.containers[container.id]
+
+    def all_ended(self) -> bool:
+        """Whether there are containers, and no process of them runs."""
+        return (
+            bool(self.containers)
+            and not self._creating
+            and not any(
+                process.exit is None and process.pid
+                for container in self.containers.values()
+                for process in container.processes
+            )
+        )
 
     async def kill_all(self) -> None:
         """End and delete every container; what fails is left to the next start's clean-up."""

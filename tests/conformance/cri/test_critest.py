@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,26 +34,27 @@ _START_S = 30
 pytestmark = requires("root", "docker-registry", "jq", "gcc", "ip", "iptables")
 
 
-def critest() -> str:
-    """Return the program: given, installed, or built with Go into the user's cache."""
-    given = os.environ.get("CRITEST") or shutil.which("critest")
+def program(name: str) -> str:
+    """Return critest or crictl: given, installed, or built with Go into the user's cache."""
+    given = os.environ.get(name.upper()) or shutil.which(name)
     if given:
         return given
     go = shutil.which("go") or "/usr/local/go/bin/go"
     if not os.access(go, os.X_OK):
-        pytest.skip("critest: neither it nor Go is here")
+        pytest.skip(f"{name}: neither it nor Go is here")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sampan"
-    program = cache / f"critest-{VERSION}"
-    if program.exists():
-        return str(program)
+    made = cache / f"{name}-{VERSION}"
+    if made.exists():
+        return str(made)
     work = cache / f"build-{os.getpid()}"
     work.mkdir(parents=True)
-    package = "sigs.k8s.io/cri-tools/cmd/critest"
+    package = f"sigs.k8s.io/cri-tools/cmd/{name}"
+    build = ["test", "-c"] if name == "critest" else ["build"]
     try:
         for command in (
             ["mod", "init", "x"],
             ["get", "-t", f"{package}@{VERSION}"],
-            ["test", "-p", "1", "-c", "-o", "critest", package],
+            [*build, "-p", "1", "-o", name, package],
         ):
             done = subprocess.run(
                 [go, *command],
@@ -61,11 +66,11 @@ def critest() -> str:
                 check=False,
             )
             if done.returncode:
-                pytest.skip(f"critest cannot be built: {done.stderr[-300:]}")
-        (work / "critest").rename(program)
+                pytest.skip(f"{name} cannot be built: {done.stderr[-300:]}")
+        (work / name).rename(made)
     finally:
         shutil.rmtree(work)
-    return str(program)
+    return str(made)
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def harness(short_path: Path) -> Iterator[dict[str, str]]:
     bridge = unique_name("c")[-12:]
     env = {
         **os.environ,
-        "CRITEST": critest(),
+        "CRITEST": program("critest"),
         "HARNESS_DIR": str(short_path / "h"),
         "REGISTRY_PORT": port,
         "CNI_BRIDGE": bridge,
@@ -153,3 +158,124 @@ def test_no_spec_fails(address: Path, harness: dict[str, str]) -> None:
         skipped = [line[2] for line in lines if line[0] == "SKIP" and SKIPPED not in line[2]]
         assert skipped == []
         assert sum(line[0] == "PASS" for line in lines) > 100
+
+
+class Crictl:
+    """crictl as a person calls it."""
+
+    def __init__(self, address: Path, folder: Path) -> None:
+        self._argv = [program("crictl"), "--config", os.devnull, "-r", f"unix://{address}"]
+        self.folder = folder
+
+    def __call__(self, *argv: str, input: str | None = None) -> str:
+        done = subprocess.run(
+            [*self._argv, *argv],
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{argv}: {done.stderr}"
+        return done.stdout.strip()
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._argv, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def file(self, name: str, **values: object) -> str:
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(values))
+        return str(path)
+
+
+def _reads(process: subprocess.Popen[str], wanted: str) -> None:
+    """Read lines until one holds what is wanted."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if wanted in line:
+            return
+    raise AssertionError(f"{wanted!r} did not come")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=10)
+
+
+def test_crictl(address: Path, harness: dict[str, str], short_path: Path) -> None:
+    crictl = Crictl(address, short_path)
+    image = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
+    web = "registry.k8s.io/e2e-test-images/nginx:1.14-2"
+    pod_file = crictl.file(
+        "pod",
+        metadata={"name": "p", "namespace": "ns", "uid": "u"},
+        log_directory=str(short_path / "logs"),
+        linux={"security_context": {"namespace_options": {"pid": 1}}},
+    )
+    events = crictl.start("events")
+    for one in (image, web):
+        crictl("pull", one)
+    assert "busybox" in crictl("images")
+    pod = crictl("runp", pod_file)
+    script = "echo begin; while read line; do echo got $line; done; sleep 1000"
+    shell = crictl.file(
+        "shell",
+        metadata={"name": "shell"},
+        image={"image": image},
+        command=["sh", "-c", script],
+        log_path="shell.log",
+        stdin=True,
+        linux={},
+    )
+    container = crictl("create", pod, shell, pod_file)
+    crictl("start", container)
+    _reads(events, "CONTAINER_STARTED_EVENT")
+    _end(events)
+    assert container[:13] in crictl("ps")
+    follow = crictl.start("logs", "-f", container)
+    _reads(follow, "begin")
+    attach = crictl.start("attach", "-i", container)
+    assert attach.stdin is not None
+    assert attach.stdout is not None
+    for number in range(200):  # until the client has connected, nobody hears
+        attach.stdin.write(f"hello {number}\n")
+        attach.stdin.flush()
+        if select.select([attach.stdout], [], [], 0.1)[0]:
+            break
+    _reads(attach, "got hello")
+    _reads(follow, "got hello")
+    _end(attach)
+    _end(follow)
+    assert crictl("exec", container, "echo", "there") == "there"
+    assert crictl("exec", "-s", container, "echo", "there").startswith("there")
+    assert crictl("exec", "-i", container, "cat", input="typed") == "typed"
+    nginx = crictl.file("nginx", metadata={"name": "web"}, image={"image": web}, linux={})
+    server = crictl("create", pod, nginx, pod_file)
+    crictl("start", server)
+    forward = crictl.start("port-forward", pod, ":80")
+    assert forward.stdout is not None
+    line = forward.stdout.readline()
+    port = int(re.findall(r":(\d+) ->", line)[0])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        assert answer.status == 200
+    _end(forward)
+    for command in ("stats", "statsp", "metricsp", "metricdescs", "imagefsinfo", "info", "version"):
+        assert crictl(command)
+    assert json.loads(crictl("inspect", container))["status"]["state"] == "CONTAINER_RUNNING"
+    assert json.loads(crictl("inspectp", pod))["status"]["network"]["ip"]
+    crictl("update", "--memory", str(64 << 20), container)
+    status = json.loads(crictl("inspect", container))["status"]
+    assert status["resources"]["linux"]["memoryLimitInBytes"] == str(64 << 20)
+    crictl("stop", "-t", "0", container)
+    crictl("rm", container)
+    crictl("stopp", pod)
+    crictl("rmp", pod)
+    assert pod[:13] not in crictl("pods")
+    crictl("rmi", "--all")

@@ -3,6 +3,7 @@
 What differs by nature (names of pairs, hardware addresses) is not compared; everything else is.
 """
 
+import asyncio
 import ipaddress
 import json
 import re
@@ -435,6 +436,53 @@ async def test_either_cleans_up_after_the_other(
     await host.networks(who[1]).tear_down(request)
     assert host.inventory() == set()
     await host.namespaces.remove("c")
+    await host.close()
+
+
+async def test_a_udp_flow_follows_the_port_to_the_next_container(host: Host) -> None:
+    """What is tracked of a flow would lead its packets to where the port led before."""
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    host.configure("net", [host.bridge(ipv6=False), portmap])
+    networks = host.networks()
+    ports = (PortMapping(8053, 53, "udp"),)
+    with socket.socket(type=UDP) as client:
+        client.connect(("127.0.0.1", 8053))
+        for name in ("one", "two"):
+            path = await host.namespaces.create(name)
+            result = await networks.set_up(Request(id=name, netns=path, ports=ports))
+            with listening(path, result.ips[0].ip, 53, UDP) as server:
+                client.send(name.encode())
+                assert server.recv(10) == name.encode()
+            await networks.tear_down(Request(id=name, netns=path))
+    assert host.inventory() == set()
+
+
+async def test_both_take_addresses_from_one_pool(own_network: None, tmp_path: Path) -> None:
+    need_originals()
+    host = Host(tmp_path)
+    host.configure("net", [host.bridge(ipv6=False, ipMasq=False)])
+    servers = {who: host.networks(who) for who in ("originals", "built in")}
+    taken: list[str] = []
+
+    async def set_up(who: str, number: int) -> None:
+        name = f"{who[0]}{number}"
+        path = await host.namespaces.create(name)
+        result = await servers[who].set_up(Request(id=name, netns=path))
+        taken.extend(one.ip for one in result.ips)
+        if number % 3 == 0:
+            taken.remove(result.ips[0].ip)
+            other = next(one for one in servers if one != who)
+            await servers[other].tear_down(Request(id=name, netns=path))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(16):
+            for who in servers:
+                group.create_task(set_up(who, number))
+    assert len(taken) == len(set(taken)) == 20
+    files = {path.name for path in (host.addresses / "net").glob("10.*")}
+    assert files == set(taken)
+    await servers["built in"].gc([])
+    assert host.inventory() == set()
     await host.close()
 
 

@@ -92,6 +92,13 @@ class Daemon:
         process.send_signal(number)
         return process.wait(_STOP_S)
 
+    def kill(self) -> None:
+        """End it by SIGKILL, if it lives."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait(_STOP_S)
+
     def ctr(self, *words: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run Debian's ctr against it."""
         return subprocess.run(

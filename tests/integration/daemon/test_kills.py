@@ -81,7 +81,9 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 def zygote(daemon: Any) -> int:
-    return next(pid for pid in descendants(daemon.pid) if comm(pid) == "sampan-zygote")
+    """Return its pid; 0 while there is none."""
+    found = (pid for pid in descendants(daemon.pid) if comm(pid) == "sampan-zygote")
+    return next(found, 0)
 
 
 def shim(daemon: Any, name: str) -> int:

@@ -86,7 +86,7 @@ async def test_a_shim_that_died_while_nobody_watched_is_buried_at_recovery(
             shim = first.shim_pid("c1")
         pidfd = os.pidfd_open(shim)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.close(pidfd)
+        assert _ended(pidfd)
         async with open_room() as second, second.exchange.subscribe() as events:
             assert await second.tasks.recover() == 0
             assert (await _exit_event(events))["exit_status"] == 137

@@ -13,12 +13,13 @@ pytestmark = requires("root")
 
 
 async def test_streams_are_separate(client: Client) -> None:
-    async with client.sandbox("host:") as box, box.exec("sh") as p:
-        await p.stdin.write("read x; echo got $x; echo no >&2\nhello\n")
+    script = "read x; echo got $x; echo no >&2; read y; exit $y"
+    async with client.sandbox("host:") as box, box.exec("sh", "-c", script) as p:
+        await p.stdin.write("hello\n")
         assert await p.stdout.readline() == b"got hello\n"
         assert await p.stderr.readline() == b"no\n"
         assert p.returncode is None
-        await p.stdin.write("exit 4\n")
+        await p.stdin.write("4\n")
         assert await p.wait() == 4
         assert p.returncode == 4
         assert await p.stdout.read() == b""

@@ -13,7 +13,7 @@ import pytest
 
 from sampan.distribution.from_host import Recipe, build_layout
 from sampan.testing import require
-from sampan.testing.daemons import Daemon, masked
+from sampan.testing.daemons import Daemon, masked, tiny_archive
 from sampan.testing.session import SESSION
 
 IMAGE = "example.com/box:1"
@@ -89,6 +89,9 @@ def archive() -> Iterator[Path]:
 def _daemon(kind: str) -> Iterator[Daemon]:
     folder = SESSION.new_folder()
     with Daemon(kind, folder) as daemon:
+        # What a daemon starts when it is first needed, such as our template of workers, is there.
+        daemon.ok("image", "import", str(tiny_archive(folder)))
+        daemon.ok("image", "rm", "--sync", "example.com/tool:1")
         yield daemon
     shutil.rmtree(folder)
 

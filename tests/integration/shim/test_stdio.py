@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any as Untyped
@@ -185,3 +186,89 @@ def test_yes_blocks_and_the_shim_stays_small_and_awake(
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         shim.close()
         os.close(reader)
+
+
+ATTACH = "sampan-log://{log}?format=raw&attach={fifo}"
+
+
+def read_until(fd: int, word: bytes) -> bytes:
+    """Read a non-blocking fifo until `word` has come."""
+    data = b""
+    until_s = time.monotonic() + 10
+    while word not in data:
+        assert time.monotonic() < until_s, data[-100:]
+        if select.select([fd], [], [], 0.05)[0]:
+            data += os.read(fd, 1 << 16)
+    return data
+
+
+def test_a_log_is_passed_on_to_who_attaches(new_shim: NewShim, ours: str, folder: Path) -> None:
+    """Nobody reads for a megabyte; then one reader, who leaves, then another."""
+    words = "dd if=/dev/zero bs=65536 count=16 status=none; while read x; do echo got $x; done"
+    shim = new_shim(ours, folder, "sh", "-c", words)
+    log, fifo, stdin = folder / "log", folder / "attach", folder / "stdin"
+    os.mkfifo(fifo)
+    os.mkfifo(stdin)
+    try:
+        shim.create(stdout=ATTACH.format(log=log, fifo=fifo), stdin=str(stdin))
+        writer = os.open(stdin, os.O_WRONLY)
+        shim.call("Start", id="c1")
+        until_s = time.monotonic() + 10
+        while not log.exists() or log.stat().st_size < 1 << 20:
+            assert time.monotonic() < until_s
+            select.select([], [], [], 0.01)
+        for word in (b"one", b"two"):
+            reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+            os.write(writer, word + b"\n")
+            assert read_until(reader, word) == b"got " + word + b"\n"
+            os.close(reader)
+            os.write(writer, b"nobody hears " + word + b"\n")
+            while b"nobody hears " + word not in log.read_bytes()[-64:]:
+                assert time.monotonic() < until_s
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        os.write(writer, b"last\n")
+        assert read_until(reader, b"last") == b"got last\n"
+        os.close(writer)
+        shim.call("CloseIO", id="c1", stdin=True)
+        shim.call("Wait", id="c1")
+        until_s = time.monotonic() + 10
+        while os.read(reader, 16) if select.select([reader], [], [], 0.1)[0] else True:
+            assert time.monotonic() < until_s, "the end of the output is not told"
+        os.close(reader)
+        assert b"got one\n" in log.read_bytes()
+        assert b"got last\n" in log.read_bytes()
+    finally:
+        shim.close()
+
+
+def test_a_slow_reader_gets_every_byte_and_the_log_once(
+    new_shim: NewShim, ours: str, folder: Path
+) -> None:
+    shim = new_shim(ours, folder, "sh", "-c", "read x; cat /pattern")
+    log, fifo, stdin = folder / "log", folder / "attach", folder / "stdin"
+    os.mkfifo(fifo)
+    os.mkfifo(stdin)
+    pattern = b"".join(b"%07d\n" % number for number in range(1 << 18))
+    (shim.bundle / "rootfs/pattern").write_bytes(pattern)
+    try:
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        shim.create(stdout=ATTACH.format(log=log, fifo=fifo), stdin=str(stdin))
+        writer = os.open(stdin, os.O_WRONLY)
+        shim.call("Start", id="c1")
+        os.write(writer, b"go\n")
+        os.close(writer)
+        got = bytearray()
+        until_s = time.monotonic() + 30
+        while len(got) < len(pattern):
+            assert time.monotonic() < until_s
+            select.select([reader], [], [], 0.1)
+            try:
+                got += os.read(reader, 30000)
+            except BlockingIOError:
+                continue
+        assert bytes(got) == pattern
+        shim.call("Wait", id="c1")
+        os.close(reader)
+        assert log.read_bytes() == pattern
+    finally:
+        shim.close()

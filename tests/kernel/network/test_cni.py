@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from sampan.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, NotFound
+from sampan.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+)
 from sampan.network import PluginError, Request
 from sampan.testing import requires
 from sampan.testing.networks import Host
@@ -236,6 +243,21 @@ async def test_gc_collects_ours_and_spares_what_others_attached(host: Host) -> N
     assert host.inventory() == set()
 
 
+async def test_gc_of_what_is_gone_only(host: Host) -> None:
+    host.configure("net", [host.bridge(), {"type": "firewall"}])
+    networks = host.networks()
+    for name in ("alive", "gone"):
+        path = await host.namespaces.create(name)
+        await networks.set_up(Request(id=name, netns=path))
+    await host.namespaces.remove("gone")
+    await networks.gc((), gone_only=True)
+    await networks.check(Request(id="alive"))
+    with pytest.raises(NotFound):
+        await networks.check(Request(id="gone"))
+    await networks.tear_down(Request(id="alive"))
+    assert host.inventory() == set()
+
+
 async def test_gc_hands_valid_attachments_to_plugins(host: Host) -> None:
     host.plugin("says", SAYS)
     host.configure("net", [{"type": "says"}], version="1.1.0")
@@ -306,6 +328,34 @@ async def test_attached_again_after_a_reboot(host: Host) -> None:
     assert result.ips
     await networks.tear_down(Request(id="c", netns=again))
     assert host.inventory() == set()
+
+
+async def test_a_full_disk(host: Host, tmp_path: Path) -> None:
+    """Said in one clear class, and nothing half done is left."""
+    full = tmp_path / "full"
+    full.mkdir()
+    host.tell("mount", "-t", "tmpfs", "-o", "nr_inodes=4,size=16k", "full", str(full))
+    try:
+        host.configure("net", [host.bridge()])
+        path = await host.namespaces.create("c")
+        for number in range(3):
+            (full / str(number)).touch()
+        for where in ("root", "cache_dir"):
+            more: dict[str, Any] = {where: full / where}
+            with pytest.raises(ResourceExhausted, match="No space left on device"):
+                await host.networks(**more).set_up(Request(id="c", netns=path))
+            assert host.inventory() == set()
+        bridge = host.bridge()
+        bridge["ipam"]["dataDir"] = str(full / "addresses")
+        host.configure("net", [bridge])
+        with pytest.raises(PluginError, match="No space left on device"):
+            await host.networks().set_up(Request(id="c", netns=path))
+        assert host.inventory() == set()
+        host.tell("mount", "-o", "remount,ro", str(full))
+        with pytest.raises(FailedPrecondition, match="Read-only file system"):
+            await host.networks(root=full / "root").set_up(Request(id="c", netns=path))
+    finally:
+        host.tell("umount", str(full))
 
 
 _DAEMON = """

@@ -51,8 +51,7 @@ async def test_a_file_system_in_a_file(mounts: LocalMounts, short_path: Path) ->
         ],
         labels={"a": "b"},
     )
-    device = os.path.realpath(made.active[0].mount_point)
-    assert stat.S_ISBLK(os.stat(device).st_mode)
+    assert stat.S_ISBLK(os.stat(made.active[0].mount_point).st_mode)
     assert made.system == [Mount("ext4", made.active[0].mount_point, "", ("ro",))]
     assert await mounts.info("one") == made
     assert await mounts.list("labels.a==b") == [made]

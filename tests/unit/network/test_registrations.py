@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sampan.network import NETWORK_NAMESPACES, NETWORK_STORE, NETWORKS
+from sampan.network.plugins import serves
 from sampan.network.registrations import bridge, cni, pinned
 from sampan.plugin import Registration, start
 
@@ -42,3 +45,25 @@ def test_importing_them_imports_none_of_it() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "['sampan.network', 'sampan.network.registrations']"
+
+
+@pytest.mark.parametrize(
+    ("conf", "ours"),
+    [
+        ({"type": "bridge"}, True),
+        ({"type": "bridge", "macspoofchk": True}, False),
+        ({"type": "bridge", "enabledad": True}, False),
+        ({"type": "bridge", "vlan": 5}, True),
+        ({"type": "bridge", "vlan": 5, "isGateway": True}, False),
+        ({"type": "portmap"}, True),
+        ({"type": "portmap", "conditionsV4": ["-s", "10.0.0.0/8"]}, False),
+        ({"type": "firewall", "backend": "firewalld"}, False),
+        ({"type": "firewall", "ingressPolicy": "isolated"}, False),
+        ({"type": "tuning"}, True),
+        ({"type": "macvlan"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_what_is_built_in(conf: dict[str, Any], ours: bool) -> None:
+    assert serves(conf) is ours

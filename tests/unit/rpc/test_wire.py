@@ -9,18 +9,18 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.rpc import messages, wire
+from sampan.rpc import fields, messages, scalars, wire
 from sampan.rpc.messages import bootstrap, cgroups2, sandbox, task
 from sampan.rpc.messages.wellknown import Any, Timestamp
 from sampan.rpc.wire import DecodeError, Message
 
 KINDS = {
-    id(wire._UINT64): "UINT64", id(wire._UINT32): "UINT32", id(wire._INT64): "INT64",
-    id(wire._INT32): "INT32", id(wire._SINT64): "SINT64", id(wire._SINT32): "SINT32",
-    id(wire._BOOL): "BOOL", id(wire._STRING): "STRING", id(wire._BYTES): "BYTES",
-    id(wire._DOUBLE): "DOUBLE", id(wire._FLOAT): "FLOAT", id(wire._FIXED64): "FIXED64",
-    id(wire._FIXED32): "FIXED32", id(wire._SFIXED64): "SFIXED64", id(wire._SFIXED32): "SFIXED32",
-    id(wire._MESSAGE): "MESSAGE",
+    id(scalars.UINT64): "UINT64", id(scalars.UINT32): "UINT32", id(scalars.INT64): "INT64",
+    id(scalars.INT32): "INT32", id(scalars.SINT64): "SINT64", id(scalars.SINT32): "SINT32",
+    id(scalars.BOOL): "BOOL", id(scalars.STRING): "STRING", id(scalars.BYTES): "BYTES",
+    id(scalars.DOUBLE): "DOUBLE", id(scalars.FLOAT): "FLOAT", id(scalars.FIXED64): "FIXED64",
+    id(scalars.FIXED32): "FIXED32", id(scalars.SFIXED64): "SFIXED64", id(scalars.SFIXED32): "SFIXED32",
+    id(scalars.MESSAGE): "MESSAGE",
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def google_classes() -> dict[str, type]:
     """Build google's classes from our tables."""
     file = descriptor_pb2.FileDescriptorProto(name="t.proto", package="p", syntax="proto3")
 
-    def type_of(target: Untyped, kind: wire._Kind, inner: type[Message] | None) -> None:
+    def type_of(target: Untyped, kind: scalars.Kind, inner: type[Message] | None) -> None:
         target.type = getattr(descriptor_pb2.FieldDescriptorProto, "TYPE_" + KINDS[id(kind)])
         if inner is not None:
             target.type_name = ".p." + inner.NAME.replace(".", "_")
@@ -122,7 +122,7 @@ for name, like in (
     NUMBERS[name] = NUMBERS[like]
 
 
-def values(kind: wire._Kind, inner: type[Message] | None, depth: int) -> st.SearchStrategy[object]:
+def values(kind: scalars.Kind, inner: type[Message] | None, depth: int) -> st.SearchStrategy[object]:
     return made(inner, depth - 1) if inner is not None else NUMBERS[KINDS[id(kind)]]
 
 

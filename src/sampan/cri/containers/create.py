@@ -10,11 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import shielded, to_thread
+from sampan.cri.checkpoints import archive
+from sampan.cri.checkpoints.container import apply_diff, opened
 from sampan.cri.containers import volumes
 from sampan.cri.containers.signals import stop_signal_of
 from sampan.cri.images.pull import unpack
@@ -69,10 +72,10 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
     name = container_name(config.metadata, pod.config.metadata)
     cri.container_names.reserve(name, key)
     try:
-        image = await cri.images.get(config.image.image)
+        image, folder = await _image(cri, config, key)
         while True:
             try:
-                container = await _build(cri, pod, config, key, image)
+                container = await _build(cri, pod, config, key, image, folder)
                 async with cri.plugged.changing():
                     await cri.plugged.create(pod, container)
                 await cri.engine.metadata.containers.create(container.row())
@@ -93,6 +96,23 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
     return key
 
 
+async def _image(cri: Cri, config: pb.ContainerConfig, key: str) -> tuple[Found, Path | None]:
+    """Return the image of the root, and the folder of a checkpoint that the name stands for."""
+    name = config.image.image
+    if not archive.is_archive(name):
+        return await cri.images.get(name), None
+    found = await opened(name)
+    image = await cri.images.find(found.image)
+    image = image or await cri.images.get(str(found.config.get("rootfsImageName", "")))
+    folder = cri.container_root(key) / "restore"
+    try:
+        await to_thread(archive.unpack, name, folder)
+    except BaseException:
+        await shielded(_UNDO_S, to_thread(cri.remove_folder, cri.container_root(key)))
+        raise
+    return image, folder
+
+
 async def _has_root(cri: Cri, container: Container) -> bool:
     try:
         await cri.engine.metadata.snapshotter(container.snapshotter).stat(container.id)
@@ -103,7 +123,12 @@ async def _has_root(cri: Cri, container: Container) -> bool:
 
 
 async def _build(
-    cri: Cri, pod: Pod, config: pb.ContainerConfig, id: str, image: Found
+    cri: Cri,
+    pod: Pod,
+    config: pb.ContainerConfig,
+    id: str,
+    image: Found,
+    restore: Path | None,
 ) -> Container:
     handler = cri.settings.handler(pod.handler)
     if handler is None:
@@ -111,6 +136,8 @@ async def _build(
     namespaces = namespaces_of(cri, pod, config.linux.security_context.namespace_options)
     snapshotter = handler.snapshotter or cri.settings.images.snapshotter
     mounts = await prepare_root(cri, pod, image, id, snapshotter)
+    if restore is not None and (restore / archive.DIFF).exists():
+        await apply_diff(cri, restore / archive.DIFF, mounts)
     views, image_mounts = await volumes.of_images(cri, pod, config, id)
     parts = partial(
         Parts,
@@ -152,6 +179,7 @@ async def _build(
         stop_signal=stop_signal_of(config, image.config) or int(signals.SIGTERM),
         user=user_in(spec),
         views=views,
+        restored_from=str(restore / archive.IMAGES) if restore is not None else "",
         runtime=handler.runtime_path or handler.runtime_type,
         options=_options(handler),
         spec=dumps(spec),

@@ -67,7 +67,8 @@ async def _start(cri: Cri, container: Container) -> None:
     line_max = cri.settings.runtime.max_container_log_line_size
     folder = cri.container_folder(container.id) / "io"
     streams = await to_thread(streams_of, container, folder, line_max)
-    await tasks.create(
+    restored = container.restored_from
+    pid = await tasks.create(
         container.id,
         spec=container.spec,
         rootfs=mounts,
@@ -76,10 +77,12 @@ async def _start(cri: Cri, container: Container) -> None:
         options=Opaque("containerd.runc.v1.Options", container.options)
         if container.options
         else None,
+        checkpoint=restored,
         pod=cri.pod_shims.bundle(container.pod_id),
     )
     try:
-        container.pid = await tasks.start(container.id)
+        # What comes back from images runs already.
+        container.pid = pid if restored else await tasks.start(container.id)
     except BaseException:
         await shielded(30, _discard(cri, container.id))
         raise

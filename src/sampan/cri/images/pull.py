@@ -29,7 +29,7 @@ from sampan.model.reference import Reference, parse
 if TYPE_CHECKING:
     from sampan.cri.core import Cri
 
-__all__ = ["credentials_of", "pull", "unpack"]
+__all__ = ["NoResolver", "credentials_of", "pull", "unpack"]
 
 _HUB: Final = ("index.docker.io", "registry-1.docker.io")
 
@@ -74,11 +74,11 @@ def _pinned(cri: Cri) -> set[str]:
 async def unpack(cri: Cri, manifest: Manifest) -> None:
     """Unpack an image whose blobs are here, such as one that another tool loaded."""
     stores = _stores(cri)
-    async with Transfer(stores, _NoResolver()).lease():
+    async with Transfer(stores, NoResolver()).lease():
         await unpack_present(stores.content, manifest, _unpacker(cri))
 
 
-class _NoResolver:
+class NoResolver:
     """For operations that ask no registry."""
 
     async def resolve(self, reference: Reference) -> Descriptor:

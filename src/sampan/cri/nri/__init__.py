@@ -34,7 +34,7 @@ Source: containerd/nri v0.12: pkg/api, pkg/net/multiplex, pkg/adaptation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -77,7 +77,8 @@ class NriConfig(NamedTuple):
     runtime_version: str = ""
     allow_hooks: bool = True
     """False refuses containers whose OCI hooks a plugin has changed; so do the next ones."""
-    allow_seccomp: bool = True
+    refuse_seccomp: Collection[str] = ()
+    """Whose seccomp no plugin may change: `runtime_default`, `unconfined`, `localhost`."""
     allow_namespaces: bool = True
     allow_sysctl: bool = True
     required_plugins: Sequence[str] = ()

@@ -12,6 +12,13 @@ from sampan.cri.nri.apply import CPU_NAMES, HOOK_NAMES, MEMORY_NAMES
 __all__ = ["container_message", "cri_resources", "kubelets_resources", "resources_message"]
 
 
+_PROFILES = {
+    cri.SecurityProfile.RuntimeDefault: pb.SecurityProfile.RUNTIME_DEFAULT,
+    cri.SecurityProfile.Unconfined: pb.SecurityProfile.UNCONFINED,
+    cri.SecurityProfile.Localhost: pb.SecurityProfile.LOCALHOST,
+}
+
+
 def container_message(
     spec: Mapping[str, Any],
     *,
@@ -27,8 +34,26 @@ def container_message(
     finished_at_ns: int = 0,
     exit_code: int = 0,
     image: str = "",
+    seccomp: cri.SecurityProfile | None = None,
 ) -> pb.Container:
-    """Return what plugins see of a container; `spec` is its config.json as parsed JSON."""
+    """Return what plugins see of a container.
+
+    Args:
+      spec: Its config.json, as parsed JSON.
+      id: Of the container.
+      pod_id: Of its pod.
+      name: Its name within the pod.
+      state: Where it stands in its life.
+      labels: Kubelet's.
+      annotations: Kubelet's; None takes those of config.json.
+      pid: Of its first process; 0 for none.
+      created_at_ns: And the next two: Unix time, 0 for not yet.
+      started_at_ns: See above.
+      finished_at_ns: See above.
+      exit_code: Of one that has ended.
+      image: As kubelet names it.
+      seccomp: Which profile kubelet asked for.
+    """
     process = spec.get("process") or {}
     made = pb.Container(
         id=id,
@@ -61,6 +86,9 @@ def container_message(
         made.user.additional_gids.extend(user.get("additionalGids") or ())
     _hooks(made.hooks, spec.get("hooks") or {})
     _linux(made.linux, spec.get("linux") or {}, process)
+    if seccomp is not None:
+        made.linux.seccomp_profile.profile_type = _PROFILES[seccomp.profile_type]
+        made.linux.seccomp_profile.localhost_ref = seccomp.localhost_ref
     return made
 
 

@@ -37,8 +37,12 @@ def check(
     if hooks and not config.allow_hooks:
         raise PermissionDenied(f"NRI plugin {hooks} may not add OCI hooks to container {id}")
     seccomp = owners.owner(id, pb.Field.SeccompPolicy)
-    if seccomp and not config.allow_seccomp:
-        raise PermissionDenied(f"NRI plugin {seccomp} may not set seccomp of container {id}")
+    if seccomp:
+        kind = _seccomp_of(container)
+        if kind in config.refuse_seccomp:
+            raise PermissionDenied(
+                f"NRI plugin {seccomp} may not set seccomp of container {id}: it is {kind}"
+            )
     for field, allowed, what in (
         (pb.Field.Namespace, config.allow_namespaces, "namespaces"),
         (pb.Field.Sysctl, config.allow_sysctl, "sysctls"),
@@ -52,6 +56,13 @@ def check(
         raise FailedPrecondition(
             f"container {id} needs NRI plugins that are not registered: {', '.join(missing)}"
         )
+
+
+def _seccomp_of(container: pb.Container) -> str:
+    if not container.linux.HasField("seccomp_profile"):
+        return "unconfined"
+    kind = container.linux.seccomp_profile.profile_type
+    return pb.SecurityProfile.ProfileType.Name(kind).lower()
 
 
 def required(config: NriConfig, pod: pb.PodSandbox, container: pb.Container) -> list[str]:

@@ -20,7 +20,7 @@ from sampan.cri.sandboxes.namespaces import id_maps, is_network
 from sampan.cri.spec.oom import oom_score
 from sampan.errors import Unimplemented
 from sampan.model.mounts import Mount as RootMount
-from sampan.model.runtime.defaults import OCI_VERSION
+from sampan.model.runtime.defaults import DEFAULT_PATH, OCI_VERSION
 from sampan.model.runtime.linux import IDMapping, Linux, Namespace
 from sampan.model.runtime.process import Capabilities, Process
 from sampan.model.runtime.spec import Mount, Root, Spec
@@ -170,7 +170,7 @@ def _spec(cri: Cri, pod: Pod, arguments: tuple[str, ...]) -> Spec:
         oci_version=OCI_VERSION,
         process=Process(
             args=arguments,
-            env=("PATH=/",),
+            env=(f"PATH={DEFAULT_PATH}",),
             cwd="/",
             capabilities=none,
             no_new_privileges=True,

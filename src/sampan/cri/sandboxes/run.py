@@ -87,6 +87,9 @@ async def _build(cri: Cri, pod: Pod) -> None:
     folder = cri.pod_folder(pod.id)
     await to_thread(files.write, folder, pod.config)
     await together(cri.pod_shims.start(pod.id), _connect(cri, pod))
+    linux = pod.config.linux
+    if linux.HasField("resources") or linux.HasField("overhead"):
+        await to_thread(cri.limit_pod, pod)
     if pod.holder:
         await holder.start(cri, pod)
     await to_thread(state.write, folder / "status.json", status(pod))

@@ -129,6 +129,8 @@ class Container:
     views: tuple[str, ...] = ()
     """Keys of snapshots that image mounts stand on."""
     runtime: str = ""
+    restored_from: str = ""
+    """Folder of CRIU's images that its processes go on from; empty for a fresh start."""
     options: bytes = b""
     spec: bytes = b""
     state: int = pb.CONTAINER_CREATED
@@ -166,6 +168,7 @@ class Container:
             "stop_signal": self.stop_signal,
             "user": self.user,
             "views": self.views,
+            "restored_from": self.restored_from,
         }
         options = Opaque("containerd.runc.v1.Options", self.options) if self.options else None
         return metadata.Container(

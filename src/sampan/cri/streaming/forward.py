@@ -86,6 +86,7 @@ class _Pairs:
             text = await unless_gone(work, cut)
         except Gone:
             text = ""
+            data.discard()
         finally:
             await ended(cut)
         if text:

@@ -7,7 +7,7 @@ from collections import deque
 
 from sampan.cri.streaming import CHUNK_BYTES
 
-__all__ = ["INBOX_BYTES", "Inbox"]
+__all__ = ["INBOX_BYTES", "TOTAL_BYTES", "Budget", "Inbox"]
 
 INBOX_BYTES = 256 << 10
 """How much one stream may have waiting before nothing more is read from its connection.
@@ -17,11 +17,43 @@ the original; the room here is what lets a resize overtake a stdin that nobody r
 """
 
 
+TOTAL_BYTES = 4 << 20
+"""How much all streams of a connection may have waiting: a client may open 2048."""
+
+
+class Budget:
+    """What all inboxes of a connection hold together."""
+
+    def __init__(self, limit_bytes: int = TOTAL_BYTES) -> None:
+        self._limit = limit_bytes
+        self._held = 0
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+
+    @property
+    def held_bytes(self) -> int:
+        """How much waits to be read."""
+        return self._held
+
+    def change(self, size: int) -> None:
+        """Count bytes that have come, or with a minus have gone."""
+        self._held += size
+        if self._held < self._limit:
+            self._roomy.set()
+        else:
+            self._roomy.clear()
+
+    async def room(self) -> None:
+        """Wait until less than the limit is waiting."""
+        await self._roomy.wait()
+
+
 class Inbox:
     """Bytes in order, an end, and one reader."""
 
-    def __init__(self, limit_bytes: int = INBOX_BYTES) -> None:
+    def __init__(self, limit_bytes: int = INBOX_BYTES, budget: Budget | None = None) -> None:
         self._limit = limit_bytes
+        self._budget = budget or Budget()
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._ended = False
@@ -51,13 +83,15 @@ class Inbox:
             return
         self._pieces.append(data)
         self._size += len(data)
+        self._budget.change(len(data))
         self._readable.set()
         if self._size >= self._limit:
             self._roomy.clear()
 
     async def room(self) -> None:
-        """Wait until less than the limit is waiting."""
+        """Wait until less than the limit is waiting, here and in all of the connection."""
         await self._roomy.wait()
+        await self._budget.room()
 
     def end(self) -> None:
         """No more will come."""
@@ -69,6 +103,7 @@ class Inbox:
         self._dropped = True
         self._pieces.clear()
         size, self._size = self._size, 0
+        self._budget.change(-size)
         self._roomy.set()
         self.end()
         return size
@@ -85,6 +120,7 @@ class Inbox:
             self._pieces.appendleft(piece[limit:])
             piece = piece[:limit]
         self._size -= len(piece)
+        self._budget.change(-len(piece))
         if self._size < self._limit:
             self._roomy.set()
         return piece

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from sampan.cri.streaming import CHUNK_BYTES
-from sampan.cri.streaming.inbox import Inbox
+from sampan.cri.streaming.inbox import Budget, Inbox
 from sampan.cri.streaming.spdy import (
     CANCEL,
     FIN,
@@ -60,7 +60,7 @@ class Stream:
         self.id = id
         self.headers = headers
         """Of its opening; names in lower case."""
-        self.inbox = Inbox()
+        self.inbox = Inbox(budget=session.budget)
         self.sent_fin = False
         self.was_reset = False
         self.window = session.initial_window
@@ -102,7 +102,8 @@ class Stream:
         self._session.settle(self)
 
     async def reset(self, status: int = CANCEL) -> None:
-        """End both directions at once."""
+        """End both directions at once, and forget what was not read."""
+        self._session.forgotten(self.inbox.drop())
         if self.was_reset:
             return
         self.end()
@@ -155,6 +156,7 @@ class Session:
         self._consumed = 0
         self._closing = False
         self.initial_window = _WINDOW
+        self.budget = Budget()
         self.streams: dict[int, Stream] = {}
         self.gone = False
 

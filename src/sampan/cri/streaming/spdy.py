@@ -280,7 +280,8 @@ class FrameWriter:
     """Makes frames to send, in the order of the calls: the compression of headers goes on."""
 
     def __init__(self) -> None:
-        self._deflate = zlib.compressobj(zdict=DICTIONARY)
+        # A window of 2 KiB holds the dictionary, and takes 16 KiB of memory; the default, 256 KiB.
+        self._deflate = zlib.compressobj(wbits=11, memLevel=4, zdict=DICTIONARY)
 
     def pack(self, frame: Frame) -> bytes:
         """Return `frame` as it is sent.

@@ -48,14 +48,17 @@ _SINCE: Final = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 def serves(conf: Mapping[str, Any]) -> bool:
     """Return whether a configuration asks for nothing but what is built in.
 
-    Left to the originals: filters against forged hardware addresses (macspoofchk), conditions in
-    the words of iptables, firewalld, and rules beside those of a legacy iptables.
+    Left to the originals: filters against forged hardware addresses (macspoofchk), detection of
+    duplicate addresses (enabledad), gateways inside a VLAN, conditions in the words of iptables,
+    firewalld, and rules beside those of a legacy iptables.
     """
     kind = conf.get("type")
     if kind not in TYPES:
         return False
     if kind == "bridge":
-        return not conf.get("macspoofchk")
+        gateway = conf.get("isGateway") or conf.get("isDefaultGateway")
+        tagged = conf.get("vlan") or conf.get("vlanTrunk")
+        return not (conf.get("macspoofchk") or conf.get("enabledad") or (tagged and gateway))
     if kind == "portmap":
         return not (conf.get("conditionsV4") or conf.get("conditionsV6"))
     if kind == "firewall":

@@ -116,30 +116,9 @@ def add(call: Call) -> Mapping[str, Any]:
 
 def _add(call: Call, options: Options, host: netlink.Route, netns: int) -> Mapping[str, Any]:
     bridge = make_bridge(host, options)
-    veth, mtu = _make_pair(call, options, host, netns, bridge.index)
+    veth = _make_pair(call, options, host, netns, bridge.index)
     try:
-        taken = Result()
-        if options.layer3:
-            taken = from_json(ipam_add(call), version_of(call.conf))
-        try:
-            if options.layer3 and not taken.ips:
-                raise PluginError(INTERNAL, "IPAM plugin returned missing IP config")  # noqa: TRY301
-            plan = _plan(options, taken)
-            mac = inside(netns, lambda: _configure(call.ifname, options, plan))
-            if options.layer3:
-                _serve_gateway(host, options, bridge, plan)
-            if options.masquerade and plan.ips:
-                masquerading.install(
-                    [one.address for one in plan.ips],
-                    options.network,
-                    call.container_id,
-                    call.ifname,
-                    backend=options.masquerade_backend,
-                )
-        except BaseException as error:
-            if options.layer3:
-                _give_back(call, error)
-            raise
+        plan, mac = _address(call, options, host, netns, bridge)
         join_bridge(host, veth.index, options)
         bridge = host.link_at(bridge.index)
     except BaseException:
@@ -148,23 +127,53 @@ def _add(call: Call, options: Options, host: netlink.Route, netns: int) -> Mappi
         raise
     interfaces = (
         Interface(bridge.name, bridge.mac, mtu=bridge.mtu),
-        Interface(veth.name, veth.mac, mtu=mtu),
-        Interface(call.ifname, mac, sandbox=call.netns, mtu=mtu),
+        Interface(veth.name, veth.mac, mtu=veth.mtu),
+        Interface(call.ifname, mac, sandbox=call.netns, mtu=veth.mtu),
     )
-    dns = taken.dns or from_json({"cniVersion": "1.0.0", "dns": call.conf.get("dns")}).dns
+    dns = plan.dns or from_json({"cniVersion": "1.0.0", "dns": call.conf.get("dns")}).dns
     result = replace(plan, interfaces=interfaces, dns=dns)
     return to_json(result, version_of(call.conf))
 
 
+def _address(
+    call: Call, options: Options, host: netlink.Route, netns: int, bridge: netlink.Link
+) -> tuple[Result, str]:
+    """Take addresses and use them; return what was planned, and the hardware address."""
+    if not options.layer3:
+        return Result(), inside(netns, lambda: _configure(call.ifname, options, Result()))
+    taken = from_json(ipam_add(call), version_of(call.conf))
+    try:
+        if not taken.ips:
+            raise PluginError(INTERNAL, "IPAM plugin returned missing IP config")  # noqa: TRY301
+        plan = _plan(options, taken)
+        mac = inside(netns, lambda: _configure(call.ifname, options, plan))
+        _serve_gateway(host, options, bridge, plan)
+        if options.masquerade:
+            addresses = [one.address for one in plan.ips]
+            network, backend = options.network, options.masquerade_backend
+            masquerading.install(
+                addresses, network, call.container_id, call.ifname, backend=backend
+            )
+    except BaseException as error:
+        _give_back(call, error)
+        raise
+    return plan, mac
+
+
 def delete(call: Call) -> None:
-    """Disconnect the container; fine if there is nothing left of it."""
+    """Disconnect the container; fine if there is nothing left of it.
+
+    Its address is given back last, so that nobody gets it while the interface still has it.
+    """
     options = Options.parse(call)
-    if options.layer3:
-        ipam_delete(call)
-    if options.masquerade:
-        masquerading.remove(options.network, call.container_id, call.ifname)
-    if call.netns:
-        delete_pair(call.netns, call.ifname)
+    try:
+        if call.netns:
+            delete_pair(call.netns, call.ifname)
+        if options.masquerade:
+            masquerading.remove(options.network, call.container_id, call.ifname)
+    finally:
+        if options.layer3:
+            ipam_delete(call)
 
 
 def check(call: Call) -> None:
@@ -217,8 +226,8 @@ def _give_back(call: Call, error: BaseException) -> None:
 
 def _make_pair(
     call: Call, options: Options, host: netlink.Route, netns: int, bridge: int
-) -> tuple[netlink.Link, int]:
-    """Make the pair, our end on the bridge and up; return it and the MTU."""
+) -> netlink.Link:
+    """Make the pair, our end on the bridge and up; return our end."""
     for turn in range(_NAMES_TRIED):
         name = f"veth{os.urandom(4).hex()}"
         try:
@@ -247,7 +256,7 @@ def _make_pair(
     # Before it is up: a container must not announce routes to the host (CVE-2020-10749).
     sysctl.write_if_there(f"net/ipv6/conf/{name}/accept_ra", "0")
     host.execute([netlink.set_up(link.index)])
-    return link, link.mtu
+    return link
 
 
 def _has_link(netns: int, name: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from sampan.linux import netlink
@@ -24,6 +25,8 @@ from sampan.network.plugins.previous import container_ips, previous
 from sampan.network.results import to_json, version_of
 
 __all__ = ["add", "check", "delete", "forget_bridge"]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _FORWARD: Final = "CNI-FORWARD"
 _ADMIN: Final = "CNI-ADMIN"
@@ -38,10 +41,10 @@ def add(call: Call) -> Mapping[str, Any]:
         mine = [one.ip for one in result.ips if one.family == version]
         if mine:
             with ipt.Tables(version) as tables:
-                tables.change(lambda t=tables, m=mine: _build(t, admin, m))  # type: ignore[misc]
+                tables.change(partial(_build, tables, admin, mine))
                 if policy == "same-bridge":
                     for bridge in _bridges(call):
-                        tables.change(lambda t=tables, b=bridge: _isolation(t, b))  # type: ignore[misc]
+                        tables.change(partial(_isolation, tables, bridge))
     raw: Mapping[str, Any] = call.conf["prevResult"]
     return raw or to_json(result, version_of(call.conf))
 
@@ -53,11 +56,11 @@ def delete(call: Call) -> None:
         if addresses:
             with ipt.Tables(version) as tables:
                 if _concerning(tables, addresses):
-                    tables.change(
-                        lambda t=tables, a=addresses: [  # type: ignore[misc]
-                            t.delete(rule) for rule in _concerning(t, a)
-                        ]
-                    )
+                    tables.change(partial(_removal, tables, addresses))
+
+
+def _removal(tables: ipt.Tables, addresses: Collection[Address]) -> list[bytes]:
+    return [tables.delete(rule) for rule in _concerning(tables, addresses)]
 
 
 def check(call: Call) -> None:
@@ -113,9 +116,7 @@ def _build(tables: ipt.Tables, admin: str, addresses: Sequence[str]) -> list[byt
     return changes
 
 
-def _concerning(
-    tables: ipt.Tables, addresses: Collection[ipaddress.IPv4Address | ipaddress.IPv6Address]
-) -> list[nft.Rule]:
+def _concerning(tables: ipt.Tables, addresses: Collection[Address]) -> list[nft.Rule]:
     """Return the rules about these addresses."""
     raw = {one.packed for one in addresses}
     return [
@@ -125,7 +126,7 @@ def _concerning(
     ]
 
 
-def _addresses(call: Call) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def _addresses(call: Call) -> set[Address]:
     """Return the container's addresses: by the result, or as they still are inside."""
     if call.conf.get("prevResult"):
         return {ipaddress.ip_address(one.ip) for one in container_ips(previous(call))}

@@ -54,6 +54,8 @@ def delete(call: Call) -> None:
     hints: list[str] = []
     if previous:
         hints = [one.ip for one in from_json(previous, version_of(call.conf)).ips]
+    if not _folder(call).is_dir():
+        return  # nothing was ever taken: and a full disk does not matter
     with _store(call) as store:
         store.release(call.container_id, call.ifname, hints, len(hints))
 
@@ -119,10 +121,14 @@ def _ipam(call: Call) -> Mapping[str, Any]:
 
 
 def _store(call: Call) -> Store:
+    return Store(_folder(call))
+
+
+def _folder(call: Call) -> Path:
     name = call.conf.get("name")
     if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
         raise PluginError(INVALID_CONFIG, f"network name {name!r} cannot name a folder")
-    return Store(Path(_ipam(call).get("dataDir") or _DATA_DIR) / name)
+    return Path(_ipam(call).get("dataDir") or _DATA_DIR) / name
 
 
 def _wishes(call: Call) -> list[Address]:

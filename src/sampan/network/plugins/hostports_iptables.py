@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sampan.network.plugins import iptables as ipt
@@ -128,7 +129,7 @@ def _remove_chain(chain: str) -> None:
     for version in (4, 6):
         with ipt.Tables(version) as tables:
             if tables.has("nat", chain):
-                tables.change(lambda t=tables: t.remove_chain("nat", chain, [_DNAT]))  # type: ignore[misc]
+                tables.change(partial(tables.remove_chain, "nat", chain, [_DNAT]))
 
 
 def present(version: int, plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sampan.linux import nftables as nft
@@ -108,9 +109,11 @@ def remove(id: str) -> None:
     for family in (nft.IPV4, nft.IPV6):
         with Ruleset(family, _TABLE) as rules:
             if _of(rules, id):
-                rules.change(
-                    lambda r=rules, f=family: [nft.delete_rule(f, one) for one in _of(r, id)]  # type: ignore[misc]
-                )
+                rules.change(partial(_removal, rules, family, id))
+
+
+def _removal(rules: Ruleset, family: int, id: str) -> list[bytes]:
+    return [nft.delete_rule(family, one) for one in _of(rules, id)]
 
 
 def present(version: int, plan: Plan) -> bool:

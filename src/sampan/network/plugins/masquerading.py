@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
 from sampan.linux import nftables as nft
@@ -118,7 +119,7 @@ def remove(network: str, id: str, ifname: str) -> None:
     for version in (4, 6):
         with ipt.Tables(version) as tables:
             if tables.has("nat", chain):
-                tables.change(lambda t=tables: t.remove_chain("nat", chain, ["POSTROUTING"]))  # type: ignore[misc]
+                tables.change(partial(tables.remove_chain, "nat", chain, ["POSTROUTING"]))
     said = _instance(network, ifname, id)
     with Ruleset(nft.INET, _TABLE) as rules:
         if rules.commented(_CHECKS, said):
@@ -160,9 +161,7 @@ def collect(network: str, valid: Collection[tuple[str, str]]) -> None:
                 rule.jumps_to() for rule in tables.rules("nat", "POSTROUTING") if head in rule.raw
             }
             for chain in found - chains - {""}:
-                tables.change(
-                    lambda t=tables, c=chain: t.remove_chain("nat", c, ["POSTROUTING"])  # type: ignore[misc]
-                )
+                tables.change(partial(tables.remove_chain, "nat", chain, ["POSTROUTING"]))
 
 
 def _instance(network: str, ifname: str, id: str) -> str:

@@ -5,12 +5,15 @@ Source: google/protobuf/{any,timestamp,empty}.proto, google/rpc/status.proto, tt
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from sampan.rpc import wire
 from sampan.rpc.wire import Message, byte_string, int32, int64, message, repeated, string
 
-_M = TypeVar("_M", bound=Message)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _M = TypeVar("_M", bound=Message)
+
 _NS = 1_000_000_000
 
 

@@ -169,7 +169,7 @@ async def test_vetoes_and_rejections(program: Path, tmp_path: Path) -> None:
 
 
 async def test_one_that_hangs_is_dropped(program: Path, tmp_path: Path) -> None:
-    async with connected(program, tmp_path, request_timeout_s=0.3) as both:
+    async with connected(program, tmp_path, request_timeout_s=1.5) as both:
         hanging = pb.Container(id="c", annotations={"hang": "1"})
         changes = await both.nri.create_container(POD, hanging)
         assert changes.adjust == pb.ContainerAdjustment()

@@ -191,7 +191,7 @@ async def test_one_that_hangs_costs_only_itself(tmp_path: Path) -> None:
             release.wait(20)
 
     recorder = Recorder()
-    async with running(tmp_path, Hanging(), recorder, request_timeout_s=0.05) as nri:
+    async with running(tmp_path, Hanging(), recorder, request_timeout_s=1.0) as nri:
         await nri.run_pod_sandbox(POD)
         assert nri.plugins == ["20-recorder"]
         assert "pod" in recorder.seen

@@ -121,7 +121,7 @@ async def test_tokens_are_bounded(clients: Any) -> None:
 
 
 async def test_an_idle_connection_is_closed(clients: Any) -> None:
-    server = await clients.serve(StreamingConfig(idle_timeout_s=0.05))
+    server = await clients.serve(StreamingConfig(idle_timeout_s=1.0))
     client = await clients.spdy(server.exec_url("c", ["sleep", "1000"], stdout=True))
     await client.open("error", "stdout")
     assert await client.all_of("stdout") == b""
@@ -130,7 +130,7 @@ async def test_an_idle_connection_is_closed(clients: Any) -> None:
 
 
 async def test_streams_that_never_come(clients: Any) -> None:
-    server = await clients.serve(StreamingConfig(creation_timeout_s=0.05))
+    server = await clients.serve(StreamingConfig(creation_timeout_s=1.0))
     client = await clients.spdy(server.exec_url("c", ["true"], stdout=True))
     await client.open("stdout")
     await client.reading

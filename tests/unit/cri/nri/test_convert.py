@@ -61,6 +61,9 @@ def test_a_container() -> None:
         pid=9,
         created_at_ns=1,
         image="busybox",
+        seccomp=cri.SecurityProfile(
+            profile_type=cri.SecurityProfile.Localhost, localhost_ref="mine.json"
+        ),
     )
     assert (made.id, made.pod_sandbox_id, made.name, made.pid) == ("c", "p", "n", 9)
     assert made.state == pb.CONTAINER_RUNNING
@@ -80,6 +83,8 @@ def test_a_container() -> None:
     assert linux.seccomp_policy.syscalls[0].args[0].op == "SCMP_CMP_EQ"
     assert getattr(linux.io_priority, "class") == pb.IOPRIO_CLASS_IDLE
     assert linux.cgroups_path == "/x"
+    assert linux.seccomp_profile.profile_type == pb.SecurityProfile.LOCALHOST
+    assert linux.seccomp_profile.localhost_ref == "mine.json"
 
 
 def test_an_empty_one() -> None:

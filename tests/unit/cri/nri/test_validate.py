@@ -26,7 +26,7 @@ def owners() -> Owners:
     ("config", "who"),
     [
         (NriConfig(allow_hooks=False), "10-a"),
-        (NriConfig(allow_seccomp=False), "20-b"),
+        (NriConfig(refuse_seccomp=("unconfined",)), "20-b"),
         (NriConfig(allow_namespaces=False), "30-c"),
         (NriConfig(allow_sysctl=False), "40-d"),
     ],
@@ -36,6 +36,14 @@ def test_what_is_not_allowed(config: NriConfig, who: str) -> None:
         check(config, pb.PodSandbox(), CONTAINER, owners(), [])
     check(config, pb.PodSandbox(), CONTAINER, Owners(), [])
     check(NriConfig(), pb.PodSandbox(), CONTAINER, owners(), [])
+
+
+def test_seccomp_by_the_kind_of_profile() -> None:
+    confined = pb.Container(id="c", name="ctr")
+    confined.linux.seccomp_profile.profile_type = pb.SecurityProfile.LOCALHOST
+    check(NriConfig(refuse_seccomp=("unconfined",)), pb.PodSandbox(), confined, owners(), [])
+    with pytest.raises(PermissionDenied, match="it is localhost"):
+        check(NriConfig(refuse_seccomp=("localhost",)), pb.PodSandbox(), confined, owners(), [])
 
 
 def test_required_plugins() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sampan.cri.streaming.inbox import Inbox
+from sampan.cri.streaming.inbox import Budget, Inbox
 
 
 async def test_order_and_limit() -> None:
@@ -39,3 +39,19 @@ async def test_a_reader_waits_and_a_full_one_stops_the_writer() -> None:
     inbox.put(b"z" * 100)
     await inbox.room()
     assert await inbox.read() == b""
+
+
+async def test_inboxes_of_a_connection_share_a_budget() -> None:
+    budget = Budget(limit_bytes=10)
+    one, two = Inbox(budget=budget), Inbox(budget=budget)
+    one.put(b"x" * 6)
+    await one.room()
+    two.put(b"y" * 6)
+    stuck = asyncio.get_running_loop().create_task(two.room())
+    await asyncio.sleep(0)
+    assert not stuck.done()
+    assert await one.read(3) == b"xxx"
+    await stuck
+    two.drop()
+    one.drop()
+    assert budget.held_bytes == 0

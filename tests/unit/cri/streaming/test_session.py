@@ -225,3 +225,29 @@ async def test_our_pings_and_streams() -> None:
         both.peer.abort()
         with pytest.raises(ConnectionError):
             await pinging
+
+
+async def test_many_streams_that_nobody_reads_hold_little() -> None:
+    """2,000 streams with a little less than a full inbox each would be half a gigabyte."""
+    async with ends() as both:
+
+        async def flood() -> None:
+            for number in range(1, 400, 2):
+                await both.send(SynStream(number, {}), Data(number, bytes(200 << 10)))
+
+        sending = asyncio.get_running_loop().create_task(flood())
+        await until(lambda: both.session.budget.held_bytes >= 4 << 20)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert both.session.budget.held_bytes < 5 << 20
+        assert not sending.done()
+        while not sending.done():
+            for stream in list(both.session.streams.values()):
+                await stream.reset()
+            await asyncio.sleep(0)
+        await both.send(Ping(1))
+        while await both.receive() != Ping(1):
+            pass
+        for stream in list(both.session.streams.values()):
+            await stream.reset()
+        assert both.session.budget.held_bytes == 0

@@ -1,0 +1,1 @@
+"""The client of a daemon: the rooms' Protocols spoken over gRPC to its socket."""
