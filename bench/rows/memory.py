@@ -17,7 +17,7 @@ from sampan.testing.registry import DockerRegistry
 
 def rows(stage: Stage) -> Iterator[Row]:
     count = 20 if stage.options.quick else 105
-    settle_s = 2 if stage.options.quick else 10
+    settle_s = 5 if stage.options.quick else 60
     idle: dict[str, list[float]] = {}
     each: dict[str, list[float]] = {}
     parts: dict[str, dict[str, float]] = {}

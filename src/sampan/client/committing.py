@@ -117,9 +117,7 @@ async def _layer(client: Client, container: Container) -> tuple[Descriptor, Dige
     return msgspec.structs.replace(layer, annotations=None), diff_id
 
 
-async def _put(
-    client: Client, data: bytes, media_type: str, labels: dict[str, str]
-) -> Descriptor:
+async def _put(client: Client, data: bytes, media_type: str, labels: dict[str, str]) -> Descriptor:
     async with await client.content.writer(f"commit-{os.urandom(12).hex()}") as writer:
         await writer.write(data)
         digest = await writer.digest()

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from sampan.client import Client
     from sampan.metadata import Image
 
-__all__ = ["canonical", "config_of", "ensure", "fetch", "find", "manifest_of", "prepare_root", "read"]
+__all__ = [
+    "canonical",
+    "config_of",
+    "ensure",
+    "fetch",
+    "find",
+    "manifest_of",
+    "prepare_root",
+    "read",
+]
 
 
 async def find(client: Client, reference: str) -> Image:

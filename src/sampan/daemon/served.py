@@ -25,6 +25,10 @@ _PLUGINS: Final = (
     ("io.containerd.differ.v1", "walking"),
     ("io.containerd.runtime.v2", "task"),
     ("io.containerd.sandbox.store.v1", "local"),
+    ("io.containerd.sandbox.controller.v1", "shim"),
+    ("io.containerd.mount-manager.v1", "bolt"),
+    ("io.containerd.streaming.v1", "manager"),
+    ("io.containerd.transfer.v1", "local"),
     *(
         ("io.containerd.service.v1", f"{name}-service")
         for name in (
@@ -36,8 +40,8 @@ _PLUGINS: Final = (
         ("io.containerd.grpc.v1", name)
         for name in (
             *("containers", "content", "diff", "events", "healthcheck", "images"),
-            *("introspection", "leases", "namespaces", "sandboxes", "snapshots", "tasks"),
-            "version",
+            *("introspection", "leases", "mounts", "namespaces", "sandbox-controllers"),
+            *("sandboxes", "snapshots", "streaming", "tasks", "transfer", "version"),
         )
     ),
 )

@@ -78,7 +78,7 @@ def core(
     def exchange(ctx: InitContext[None]) -> Exchange:
         return events
 
-    async def metadata(ctx: InitContext[None]) -> Metadata:
+    async def metadata(ctx: InitContext[Any]) -> Metadata:
         ctx.instance.exports["policy"] = _sharing(settings).value
         return await Metadata.open(
             settings.root,
@@ -97,7 +97,12 @@ def core(
         return make
 
     yield Registration(EVENTS, "exchange", exchange)
-    yield Registration(METADATA, _BOLT, metadata, None, (CONTENT, SNAPSHOTTER, EVENTS))
+    config: type[Any] | None = None
+    if METADATA_URI in settings.plugins:
+        from sampan.engine.schema import Bolt
+
+        config = Bolt
+    yield Registration(METADATA, _BOLT, metadata, config, (CONTENT, SNAPSHOTTER, EVENTS))
     yield Registration(_DIFFER, "walking", walking, None, (METADATA,))
     if whole or _VERIFIER in settings.plugins or os.path.isdir(_VERIFIERS):
         # Its configuration's type costs some milliseconds, and most hosts have no such folder.

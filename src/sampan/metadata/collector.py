@@ -117,6 +117,8 @@ class Collector:
     def _sweep(self, tx: Tx, bare: _Bare, grace_us: int) -> _Swept:
         began = time.monotonic()
         swept = _Swept(find_garbage(tx, now_us(), grace_us))
+        # Before the rows go: what they named is counted as garbage, not as orphans, too.
+        swept.orphans = self._orphans(tx, bare)
         self._delete_rows(tx, swept.garbage)
         if self._content is not None:
             kept = _column(tx, "SELECT DISTINCT digest FROM content")
@@ -125,7 +127,6 @@ class Collector:
             for digest in sorted(candidates - kept):
                 trace("gc.trash")
                 swept.trashed += self._content.trash(Digest(digest))
-        swept.orphans = self._orphans(tx, bare)
         swept.stray_ingests = self._stray_ingests(tx, bare)
         swept.locked_s = time.monotonic() - began
         return swept

@@ -26,6 +26,7 @@ from sampan.errors import (
 )
 from sampan.rpc.frames import (
     DATA,
+    REMOTE_OPEN,
     REQUEST,
     RESPONSE,
     Frame,
@@ -33,15 +34,17 @@ from sampan.rpc.frames import (
     Oversized,
     pack_frame,
 )
-from sampan.rpc.loop import ERR, HUP, IN, OUT, Loop
+from sampan.rpc.loop import ERR, HUP, IN, OUT, Future, Loop
 from sampan.rpc.messages.wellknown import Request, Response, Status
 from sampan.rpc.status import code_of, text_of
+from sampan.rpc.streaming import Stream
 from sampan.rpc.wire import DecodeError, Message
 
 __all__ = ["Connection", "Context", "Method", "Saved", "Server", "check_peer"]
 
 CALLS_MAX = 1024
 _BACKLOG_BYTES = 8 << 20
+_STREAM_BACKLOG_BYTES = 256 << 10
 _CHUNK = 64 << 10
 
 
@@ -54,7 +57,7 @@ Saved = tuple[list[int], list[tuple[int, int, list[_Call]]]]
 class Context:
     """What a handler may know about its call."""
 
-    __slots__ = ("connection", "deadline_s", "metadata")
+    __slots__ = ("_stream", "connection", "deadline_s", "metadata")
 
     def __init__(
         self, connection: Connection, metadata: Mapping[str, str], deadline_s: float | None
@@ -64,24 +67,38 @@ class Context:
         """Keys in lower case; of a repeated key the last value."""
         self.deadline_s = deadline_s
         """On the monotonic clock; the answer is dropped and DEADLINE_EXCEEDED sent after it."""
+        self._stream: Stream | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """The messages of a streaming call."""
+        assert self._stream is not None  # noqa: S101  only methods that stream have one
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: Stream) -> None:
+        self._stream = stream
 
 
 class Method:
     """One row of a service."""
 
-    __slots__ = ("handler", "request", "resumable")
+    __slots__ = ("handler", "request", "resumable", "streams")
 
     def __init__(
         self,
         request: type[Message],
-        handler: Callable[[Any, Context], Awaitable[Message]],
+        handler: Callable[[Any, Context], Awaitable[Message | None]],
         *,
         resumable: bool = False,
+        streams: bool = False,
     ) -> None:
         self.request = request
         self.handler = handler
         self.resumable = resumable
         """Whether a call that waits can be made again from its request by another server."""
+        self.streams = streams
+        """Whether messages go either way: see `streaming`; what the handler returns is dropped."""
 
 
 def check_peer(connection: socket.socket) -> None:
@@ -191,6 +208,8 @@ class Connection:
         self._out = bytearray()
         self._streams: dict[int, tuple[str, str, bytes] | None] = {}
         """Calls under way; of resumable ones what makes them anew."""
+        self._open: dict[int, Stream] = {}
+        self._room: Future[None] | None = None
         self._last = 0
         self._events = IN
         self._loop.watch(sock.fileno(), IN, self._ready)
@@ -221,8 +240,10 @@ class Connection:
 
     def _frame(self, frame: Frame) -> None:
         if frame.type != REQUEST:
-            # DATA of a stream that we never opened, or that is over: unary calls have none.
             if frame.type == DATA and frame.stream <= self._last:
+                stream = self._open.get(frame.stream)
+                if stream is not None:  # else it is over, or a unary call, which has none
+                    stream.feed(frame)
                 return
             raise DecodeError(f"ttrpc: {frame!r} from a client")
         if frame.stream % 2 == 0 or frame.stream <= self._last:
@@ -235,7 +256,8 @@ class Connection:
                 raise ResourceExhausted(f"more than {CALLS_MAX} calls under way")
             request = Request.decode(frame.data)
             method = self._method(request.service, request.method)
-            argument = method.request.decode(request.payload)
+            begun = method.streams and bool(frame.flags & REMOTE_OPEN)
+            argument = None if begun else method.request.decode(request.payload)
         except SampanError as error:
             self._answer(frame.stream, None, error)
             return
@@ -247,7 +269,35 @@ class Connection:
             deadline_s = time.monotonic() + request.timeout_nano / 1e9
         metadata = {pair.key.lower(): pair.value for pair in request.metadata}
         context = Context(self, metadata, deadline_s)
+        if method.streams:
+            context.stream = self._begin_stream(frame, method, request.payload, open=begun)
         self._loop.spawn(self._serve(frame.stream, method, argument, context))
+
+    def _begin_stream(self, frame: Frame, method: Method, payload: bytes, *, open: bool) -> Stream:
+        stream = Stream(frame.stream, method.request, self._write, self._when_room, open=open)
+        self._open[frame.stream] = stream
+        if open and payload:
+            stream.feed(Frame(frame.stream, DATA, 0, payload))
+        return stream
+
+    def _write(self, frame: bytes) -> None:
+        self._out += frame
+        self.flush()
+
+    def _when_room(self) -> Future[None]:
+        if self._room is None:
+            self._room = Future()
+        if len(self._out) < _STREAM_BACKLOG_BYTES:
+            self._have_room()
+            done: Future[None] = Future()
+            done.set(None)
+            return done
+        return self._room
+
+    def _have_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set(None)
 
     def _method(self, service: str, name: str) -> Method:
         methods = self._server.services.get(service)
@@ -285,7 +335,7 @@ class Connection:
             self._loop.spawn(self._serve(stream, method, argument, context))
 
     async def _serve(
-        self, stream: int, method: Method, argument: Message, context: Context
+        self, stream: int, method: Method, argument: Message | None, context: Context
     ) -> None:
         timer = None
         if context.deadline_s is not None:
@@ -307,7 +357,11 @@ class Connection:
     def _finish(self, stream: int, answer: Message | None, error: BaseException | None) -> None:
         if stream in self._streams:
             del self._streams[stream]
-            self._answer(stream, answer, error)
+            opened = self._open.pop(stream, None)
+            if opened is not None and error is None:
+                self._write(opened.end())
+            else:
+                self._answer(stream, answer, error)
 
     def _answer(self, stream: int, answer: Message | None, error: BaseException | None) -> None:
         if error is None and answer is not None:
@@ -335,6 +389,8 @@ class Connection:
         except OSError:
             self.close()
             return
+        if len(self._out) < _STREAM_BACKLOG_BYTES:
+            self._have_room()
         wanted = (OUT if self._out else 0) | (IN if len(self._out) < _BACKLOG_BYTES else 0)
         if wanted != self._events:
             self._events = wanted
@@ -347,4 +403,8 @@ class Connection:
             self._socket.close()
             self._streams.clear()
             self._out.clear()
+            for stream in self._open.values():
+                stream.lose()
+            self._open.clear()
+            self._have_room()
             self._server.forget(self)

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -27,7 +28,7 @@ from typing import Final, Self
 from sampan.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
 from sampan.model import identifiers
 
-__all__ = ["TASKS", "Bundle", "Lock", "bundles", "sweep"]
+__all__ = ["TASKS", "Bundle", "Lock", "bundles", "root_group", "sweep"]
 
 TASKS: Final = "io.containerd.runtime.v2.task"
 _POLL_S: Final = 0.01
@@ -213,6 +214,17 @@ def _remove(folder: Path) -> None:
         os.rmdir(folder)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def root_group(spec: bytes) -> int:
+    """Return the host's id of group 0 in the user namespace that a config.json asks for, or 0."""
+    if b'"gidMappings"' not in spec:
+        return 0
+    try:
+        maps = json.loads(spec)["linux"]["gidMappings"]
+        return next((int(one["hostID"]) for one in maps if one["containerID"] == 0), 0)
+    except (ValueError, KeyError, TypeError):
+        return 0  # the runtime says what is wrong with it
 
 
 def bundles(state: Path, namespace: str | None = None) -> Iterator[Bundle]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import json
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -37,7 +36,7 @@ from sampan.rpc.messages import task as pb
 from sampan.rpc.messages.wellknown import Any, Empty, Timestamp
 from sampan.rpc.wire import Message
 from sampan.runtime import Exit, Pid, ProcessState, Status, Stdio
-from sampan.runtime.bundle import Bundle, Lock, bundles, sweep
+from sampan.runtime.bundle import Bundle, Lock, bundles, root_group, sweep
 from sampan.runtime.burial import grave
 from sampan.runtime.shims import Shim, Shims
 
@@ -154,7 +153,7 @@ class LocalTasks:
     async def _make_bundle(
         self, bundle: Bundle, spec: bytes, lock: Lock, files: dict[str, bytes]
     ) -> None:
-        gid = _root_group(spec)
+        gid = root_group(spec)
         try:
             await to_thread(bundle.create, spec, lock, files, gid)
         except AlreadyExists:
@@ -365,8 +364,9 @@ class LocalTasks:
 
     async def reopen_logs(self, id: str, exec_id: str = "") -> None:
         """Open the log files of a process anew, after somebody has renamed them; our shims only."""
+        shim = await self._shims.connect(self._bundle(id))
         request = own.ReopenLogsRequest(id=id, exec_id=exec_id)
-        await self._ask(id, "ReopenLogs", request, Empty, service=own.SERVICE)
+        await shim.call("ReopenLogs", request, Empty, service=own.SERVICE)
 
     # --- dead shims ----------------------------------------------------------------------
 
@@ -404,20 +404,10 @@ class LocalTasks:
         return True
 
     async def _ask(
-        self,
-        id: str,
-        method: str,
-        request: Message,
-        answer: type[M],
-        *,
-        timeout_s: float = 10.0,
-        service: str = "",
+        self, id: str, method: str, request: Message, answer: type[M], *, timeout_s: float = 10.0
     ) -> M:
-        bundle = self._bundle(id)
         try:
-            return await self._call(
-                bundle, method, request, answer, timeout_s=timeout_s, service=service
-            )
+            return await self._call(self._bundle(id), method, request, answer, timeout_s=timeout_s)
         except _Gone:
             raise NotFound(f"task {id}: its shim is gone and it was killed: not found") from None
 
@@ -429,15 +419,12 @@ class LocalTasks:
         answer: type[M],
         *,
         timeout_s: float | None = 10.0,
-        service: str = "",
     ) -> M:
         while True:
             shim: Shim | None = None
             try:
                 shim = await self._shims.connect(bundle)
-                return await shim.call(
-                    method, request, answer, timeout_s=timeout_s, service=service
-                )
+                return await shim.call(method, request, answer, timeout_s=timeout_s)
             except Unavailable:
                 # Its own answer; or it is we who hang up, and the task lives on.
                 if (shim is not None and shim.alive) or self._shims.closed:
@@ -491,17 +478,6 @@ class LocalTasks:
     def _publish(self, topic: str, name: str, bundle: Bundle, **fields: object) -> None:
         event = Event(f"containerd.events.{name}", {"container_id": bundle.id, **fields})
         self._events.publish(f"/tasks/{topic}", event, namespace=bundle.namespace)
-
-
-def _root_group(spec: bytes) -> int:
-    """Return the host's id of group 0 in the user namespace that a config.json asks for, or 0."""
-    if b'"gidMappings"' not in spec:
-        return 0
-    try:
-        maps = json.loads(spec)["linux"]["gidMappings"]
-        return next((int(one["hostID"]) for one in maps if one["containerID"] == 0), 0)
-    except (ValueError, KeyError, TypeError):
-        return 0  # the runtime says what is wrong with it
 
 
 def _mount(one: Mount) -> types.Mount:

@@ -44,20 +44,27 @@ def worker(payload: bytes, fds: list[int]) -> int:
 
     Takes ownership of all `fds`.
     """
-    _be_less_precious()
     return keep(lambda kept: run(Config.from_json(payload), fds, kept=kept))
 
 
-def _be_less_precious() -> None:
+def _be_less_precious(keeper: int) -> None:
     """Take the OOM score of the zygote, which is the daemon's, plus one; before any child is born.
 
-    Containers without a score of their own inherit it, as they do from containerd's shims.
+    Containers without a score of their own inherit it, as they do from containerd's shims. The
+    first server does it for its keeper, too: whatever that does itself, it keeps in memory.
     """
     try:
-        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-            score = int(file.read())
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(min(_OOM_MAX, score + 1)))
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            score = b"%d" % min(_OOM_MAX, int(os.read(fd, 16)) + 1)
+        finally:
+            os.close(fd)
+        for path in (f"/proc/{keeper}/oom_score_adj", "/proc/self/oom_score_adj"):
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, score)
+            finally:
+                os.close(fd)
     except (OSError, ValueError):
         return  # an unusual /proc: nothing depends on it
 
@@ -96,6 +103,8 @@ def run(
     set_name("sampan-shim")
     gc.disable()
     state = kept.state() if kept is not None else None
+    if kept is not None and state is None:
+        _be_less_precious(kept.keeper_pid)
 
     def given(place: int) -> int:
         return fds[place] if place >= 0 else -1

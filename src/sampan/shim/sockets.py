@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 
 from sampan.linux.fds import unix_bind, unix_connect
@@ -19,7 +20,13 @@ def bind(path: str) -> _socket.socket:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     listener = _new()
     try:
-        unix_bind(listener, path)
+        try:
+            unix_bind(listener, path)
+        except OSError as err:
+            if err.errno != errno.EADDRINUSE or alive(path):
+                raise
+            os.unlink(path)
+            unix_bind(listener, path)
         os.chmod(path, 0o600)
         listener.listen(128)
     except BaseException:

@@ -116,10 +116,11 @@ class Daemon:
             )
             pidfd = os.pidfd_open(self._process.pid)
             try:
-                readable = select.select([ready, pidfd], [], [], _START_S)[0]
+                readable = select.select([ready.fileno(), pidfd], [], [], _START_S)[0]
             finally:
                 os.close(pidfd)
-        assert ready in readable, f"{self.kind} did not start: {self.log.read_text()[-3000:]}"
+            served = ready.fileno() in readable
+        assert served, f"{self.kind} did not start: {self.log.read_text()[-3000:]}"
 
     def _command(self) -> tuple[list[str], str]:
         path = os.environ.get("PATH", os.defpath)

@@ -250,7 +250,8 @@ class Server:
                 if fd not in settled:
                     os.close(fd)
             fds = settled
-        _run_worker(getattr(sys.modules[module], function), payload, fds, flags, name)
+        worker = getattr(sys.modules[module], function)
+        _run_worker(worker, payload, fds, flags, name or b"sampan-zygote")
 
     def _resolve(self, target: str) -> Callable[[bytes, list[int]], int]:
         module_name, _, attribute = target.partition(":")

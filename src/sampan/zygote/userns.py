@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["UserNamespace", "ranges_of", "why_refused"]
+__all__ = ["UserNamespace", "has_ranges", "ranges_of", "why_refused"]
 
 _PROGRAM = (
     "import os, sys; sys.path[:] = sys.argv[1:]\n"
@@ -149,18 +149,30 @@ def ranges_of(kind: str, ids: Sequence[str]) -> list[tuple[int, int]]:
     return found
 
 
-def _map(pid: int) -> bool:
-    """Map ids of the helper's namespace; return whether it is one alone."""
+def has_ranges() -> bool:
+    """Tell whether the calling user has subordinate ids, and the tools to map them."""
+    tools, ranges = _means()
+    return all(tools) and all(ranges)
+
+
+def _means() -> tuple[list[str | None], list[list[tuple[int, int]]]]:
+    """Return newuidmap and newgidmap, and the calling user's ranges for each."""
     import pwd
 
-    uid, gid = os.geteuid(), os.getegid()
+    uid = os.geteuid()
     ids = [str(uid)]
     try:
         ids.append(pwd.getpwuid(uid).pw_name)
     except KeyError:
         pass
-    tools = [shutil.which(f"new{kind}map") for kind in ("uid", "gid")]
-    ranges = [ranges_of(kind, ids) for kind in ("uid", "gid")]
+    kinds = ("uid", "gid")
+    return [shutil.which(f"new{k}map") for k in kinds], [ranges_of(k, ids) for k in kinds]
+
+
+def _map(pid: int) -> bool:
+    """Map ids of the helper's namespace; return whether it is one alone."""
+    uid, gid = os.geteuid(), os.getegid()
+    tools, ranges = _means()
     if all(tools) and all(ranges):
         try:
             for tool, own, found in zip(tools, (uid, gid), ranges, strict=True):

@@ -73,8 +73,8 @@ def program(name: str) -> str:
     return str(made)
 
 
-@pytest.fixture
-def harness(short_path: Path) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The registry with its images, the mirrors, and a CNI configuration; the environment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def harness(short_path: Path) -> Iterator[dict[str, str]]:
     env = {
         **os.environ,
         "CRITEST": program("critest"),
-        "HARNESS_DIR": str(short_path / "h"),
+        "HARNESS_DIR": str(tmp_path_factory.mktemp("harness")),
         "REGISTRY_PORT": port,
         "CNI_BRIDGE": bridge,
         "CNI_SUBNET": "10.88.232.0/24",

@@ -138,7 +138,7 @@ def alike(ours: Peer, theirs: Peer) -> Callable[[Case], None]:
 def grpc_is_warm() -> None:
     """Let the client library open what it opens once for all time before a test is judged."""
     if not missing("module:grpc"):
-        import grpc  # type: ignore[import-untyped]
+        import grpc
 
         with grpc.insecure_channel("unix:/nothing/here") as channel:
             call = channel.unary_unary("/nothing", lambda one: one, lambda one: one)

@@ -118,7 +118,12 @@ def test_content(client: Client) -> None:
 
     write, answer = "content.v1.Content/Write", pb.WriteContentResponse
     commit = pb.WriteContentRequest(
-        action=pb.COMMIT, ref="r", total=len(_DATA), expected=_DIGEST, data=_DATA
+        action=pb.COMMIT,
+        ref="r",
+        total=len(_DATA),
+        expected=_DIGEST,
+        data=_DATA,
+        labels={"containerd.io/gc.root": "x"},
     )
     wrong = pb.WriteContentRequest(action=pb.COMMIT, ref="w", total=3, data=_DATA)
     gap = pb.WriteContentRequest(action=pb.WRITE, ref="g", offset=5, data=_DATA)

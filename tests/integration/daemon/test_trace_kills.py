@@ -138,7 +138,7 @@ def test_killed_at_every_point(stopped: Any, archive: Path) -> None:
         if time.monotonic() > until:
             break
         point = f"{name}:{chance.randint(1, times)}"
-        print(point)
+        print(point)  # noqa: T201
         container = unique_name("t")
         try:
             stopped.start(SAMPAN_TRACE_KILL=point)

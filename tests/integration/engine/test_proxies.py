@@ -55,7 +55,9 @@ def fresh(stopped: Daemon) -> Daemon:
 
 
 def plugin(kind: str, **exports: str) -> ProxyPlugin:
-    return ProxyPlugin(type=kind, exports={"namespace": unique_name("p"), **exports})
+    able = ("rebase",) if kind == "snapshot" else ()
+    exports = {"namespace": unique_name("p"), **exports}
+    return ProxyPlugin(type=kind, exports=exports, capabilities=able)
 
 
 class TestSnapshots(SnapshotSuite):

@@ -38,9 +38,7 @@ def daemon(root: Path, state: Path) -> Iterator[str]:
 
 
 @pytest.fixture(params=["in_process", "connect"])
-async def either(
-    request: pytest.FixtureRequest, root: Path, state: Path
-) -> AsyncIterator[Client]:
+async def either(request: pytest.FixtureRequest, root: Path, state: Path) -> AsyncIterator[Client]:
     if request.param == "in_process":
         opened = in_process(root=root, state=state)
     else:
@@ -88,9 +86,10 @@ async def test_what_either_makes_is_visible_to_the_other(
     daemon: str, root: Path, state: Path
 ) -> None:
     async with in_process(root=root, state=state) as local, connect(daemon) as remote:
-        async with local.sandbox("host:", name="mine") as box, remote.sandbox(
-            "host:", name="theirs"
-        ) as other:
+        async with (
+            local.sandbox("host:", name="mine") as box,
+            remote.sandbox("host:", name="theirs") as other,
+        ):
             assert {one.name for one in await remote.sandboxes()} == {"mine", "theirs"}
             assert {one.name for one in await local.sandboxes()} == {"mine", "theirs"}
             await box.write("/x", "1")

@@ -106,7 +106,7 @@ def _reason(text: str) -> str:
 
 def test_terminal(pair: Any) -> None:
     """`-t` needs a terminal: script(1) gives ctr one."""
-    said = []
+    said: list[Any] = []
     for daemon in both(pair):
         box = unique_name("t")
         line = (
@@ -130,7 +130,8 @@ def test_life(pair: Any) -> None:
     """containers create, task start, ls, ps, exec, pause, resume, metrics, kill, delete."""
     transcripts = []
     for daemon in both(pair):
-        box, said = unique_name("l"), []
+        box = unique_name("l")
+        said: list[Any] = []
 
         def note(*words: str, daemon: Any = daemon, box: str = box, said: list[Any] = said) -> None:
             done = daemon.ctr(*words)

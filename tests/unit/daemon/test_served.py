@@ -18,3 +18,12 @@ def test_handlers_exist() -> None:
     for name in HANDLERS:
         module, _, attribute = name.partition(":")
         assert callable(getattr(import_module(module), attribute))
+
+
+def test_what_the_engine_has_started_is_not_shown_twice() -> None:
+    first = instances()[0]
+    assert first.registration.uri not in [one.registration.uri for one in instances([first])]
+
+
+def test_the_module_of_handlers_can_be_imported() -> None:
+    assert import_module("sampan.daemon.handlers").handlers

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.rpc import fields, messages, scalars, wire
+from sampan.rpc import messages, scalars, wire
 from sampan.rpc.messages import bootstrap, cgroups2, sandbox, task
 from sampan.rpc.messages.wellknown import Any, Timestamp
 from sampan.rpc.wire import DecodeError, Message
@@ -19,7 +19,8 @@ KINDS = {
     id(scalars.INT32): "INT32", id(scalars.SINT64): "SINT64", id(scalars.SINT32): "SINT32",
     id(scalars.BOOL): "BOOL", id(scalars.STRING): "STRING", id(scalars.BYTES): "BYTES",
     id(scalars.DOUBLE): "DOUBLE", id(scalars.FLOAT): "FLOAT", id(scalars.FIXED64): "FIXED64",
-    id(scalars.FIXED32): "FIXED32", id(scalars.SFIXED64): "SFIXED64", id(scalars.SFIXED32): "SFIXED32",
+    id(scalars.FIXED32): "FIXED32", id(scalars.SFIXED64): "SFIXED64",
+    id(scalars.SFIXED32): "SFIXED32",
     id(scalars.MESSAGE): "MESSAGE",
 }  # fmt: skip
 
@@ -122,7 +123,9 @@ for name, like in (
     NUMBERS[name] = NUMBERS[like]
 
 
-def values(kind: scalars.Kind, inner: type[Message] | None, depth: int) -> st.SearchStrategy[object]:
+def values(
+    kind: scalars.Kind, inner: type[Message] | None, depth: int
+) -> st.SearchStrategy[object]:
     return made(inner, depth - 1) if inner is not None else NUMBERS[KINDS[id(kind)]]
 
 

@@ -61,7 +61,7 @@ async def test_a_full_queue_slows_the_client_down() -> None:
             message = await stream.receive()
             assert message is not None
             assert message.type_url == str(number)
-        assert pushing.done() or await pushing is None
+        await pushing
 
 
 async def _push(stream: Stream, count: int) -> None:

@@ -92,7 +92,8 @@ def test_limits_in_a_delegated_cgroup(
     assert f"user@{user.pw_uid}.service" in folder.parts
     assert (folder / "memory.max").read_text().strip() == str(64 << 20)
     assert (folder / "pids.max").read_text().strip() == "9"
-    assert runtime.exec(name, "id", "-u").stdout == "0\n"
+    result = runtime.exec(name, "id", "-u")
+    assert result.stdout == "0\n", result.stderr
     assert runtime.call("pause", name).returncode == 0
     assert runtime.state(name)["status"] == "paused"
     assert runtime.call("resume", name).returncode == 0

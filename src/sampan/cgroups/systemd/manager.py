@@ -129,13 +129,22 @@ class SystemdManager(Manager):
                     raise err from None
         bus.wait_job(job, f"start {self._name.unit}")
 
+    @property
+    def _by_adding(self) -> bool:
+        """Whether a process is to be moved here by `add`, and not to be born here.
+
+        The holder would count against a limit, and a user's session may lie outside of what is
+        delegated: then only systemd may move processes.
+        """
+        return self._holder >= 0 or self._user
+
     def clone_fd(self) -> int | None:
         """Return no folder while the holder counts against a limit on pids."""
-        return None if self._holder >= 0 else super().clone_fd()
+        return None if self._by_adding else super().clone_fd()
 
     def open_tasks(self) -> list[tuple[int, str]] | None:
         """Return nothing while there is a holder to be released by `add`."""
-        return None if self._holder >= 0 else super().open_tasks()
+        return None if self._by_adding else super().open_tasks()
 
     def add(self, pid: int, *, skip_unified: bool = False) -> None:
         """Move a process here; if we may not, as across the bounds of a session, systemd does."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sampan.errors import FailedPrecondition
+from sampan.zygote.userns import has_ranges
 
 if TYPE_CHECKING:
     from sampan.client.spec.request import Request
@@ -62,6 +63,7 @@ def adapt(spec: dict[str, Any], request: Request) -> None:
                 " it in a systemd user session on cgroup v2, or as root"
             )
         linux.pop("resources", None)
+    ranges = has_ranges()
     kinds = {namespace["type"] for namespace in linux["namespaces"]}
     mounts = []
     for mount in spec["mounts"]:
@@ -70,5 +72,8 @@ def adapt(spec: dict[str, Any], request: Request) -> None:
         if mount["destination"] == "/sys" and "network" not in kinds:
             mounts.append(dict(_HOST_SYS))
             continue
+        if not ranges:  # no id but root's is mapped
+            kept = [o for o in mount.get("options", ()) if not o.startswith(("uid=", "gid="))]
+            mount = {**mount, "options": kept}  # noqa: PLW2901 - the adapted one
         mounts.append(mount)
     spec["mounts"] = mounts

@@ -289,14 +289,19 @@ def _write_sysctls(birth: Birth) -> None:
 
 
 def _set_label(label: bytes, *, apparmor: bool) -> None:
-    with paths.ProcHandle(subset_pid=True) as proc:
-        if not apparmor:
-            proc.write(b"thread-self/attr/exec", label)
-            return
-        try:
-            proc.write(b"thread-self/attr/apparmor/exec", b"exec " + label)
-        except FileNotFoundError:
-            proc.write(b"thread-self/attr/exec", b"exec " + label)
+    try:
+        with paths.ProcHandle(subset_pid=True) as proc:
+            if not apparmor:
+                proc.write(b"thread-self/attr/exec", label)
+                return
+            try:
+                proc.write(b"thread-self/attr/apparmor/exec", b"exec " + label)
+            except FileNotFoundError:
+                proc.write(b"thread-self/attr/exec", b"exec " + label)
+    except OSError as err:
+        what = "apparmor profile" if apparmor else "selinux label"
+        text = f"unable to apply {what} {os.fsdecode(label)}: {err.strerror}"
+        raise OSError(err.errno, text) from err
 
 
 def _limit(number: int, soft: int, hard: int) -> None:

@@ -20,7 +20,6 @@ from sampan.api.containerd.services.content.v1 import content_pb2 as pb
 from sampan.errors import AlreadyExists, InvalidArgument, NotFound, OutOfRange
 from sampan.model import digest as digests
 from sampan.model.digest import Digest
-from sampan.services.convert import timestamp
 from sampan.storage.content import Store, Writer
 
 __all__ = ["write"]
@@ -97,8 +96,8 @@ class _Session:
     async def _stat(self) -> None:
         status = await self.writer.status()
         said = self._said
-        said.started_at.CopyFrom(timestamp(status.started_at))
-        said.updated_at.CopyFrom(timestamp(status.updated_at))
+        said.started_at.FromDatetime(status.started_at)
+        said.updated_at.FromDatetime(status.updated_at)
         said.total = self._total
         said.digest = await self.writer.digest()
 

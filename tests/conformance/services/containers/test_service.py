@@ -140,7 +140,7 @@ def container_updates(peer: Any) -> Any:
 def container_lists(peer: Any) -> Any:
     for number in range(3):
         _create(peer, _container(f"c{number}", labels={"n": str(number), "a.b/c": "x"}))
-    found = []
+    found: list[Any] = []
     for filters in (
         [],
         ["id==c1"],

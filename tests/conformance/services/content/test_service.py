@@ -59,7 +59,7 @@ def _write(peer: Any, *requests: content.WriteContentRequest) -> Any:
     return [*found, "OK"]
 
 
-def _ask(action: int, ref: str = "", **fields: Any) -> content.WriteContentRequest:
+def _ask(action: Any, ref: str = "", **fields: Any) -> content.WriteContentRequest:
     return content.WriteContentRequest(action=action, ref=ref, **fields)
 
 
@@ -100,7 +100,7 @@ def _delete(peer: Any, digest: str) -> str:
 @case
 def content_reads(peer: Any) -> Any:
     _put(peer)
-    found = []
+    found: list[Any] = []
     end = len(data_of(peer))
     for offset, size in (
         *((0, 0), (3, 0), (3, 4), (3, 100), (end, 0), (end + 1, 0), (-1, 0), (0, -1)),
@@ -130,7 +130,7 @@ def content_reads(peer: Any) -> Any:
 @case
 def content_updates(peer: Any) -> Any:
     _put(peer, labels={"a": "b", "c": "d"})
-    found = []
+    found: list[Any] = []
     for digest, labels, paths in (
         (digest_of(peer), {"a": "B", "x": "y"}, ["labels.a"]),
         (digest_of(peer), {}, ["labels.a"]),
@@ -155,7 +155,7 @@ def content_updates(peer: Any) -> Any:
 @case
 def content_lists(peer: Any) -> Any:
     digests = [_put(peer, bytes([65 + n]), labels={"n": str(n), "all": "1"}) for n in range(3)]
-    found = []
+    found: list[Any] = []
     for filters in (
         [],
         ["labels.all==1"],
@@ -172,10 +172,10 @@ def content_lists(peer: Any) -> Any:
     for ref in ("one", "two"):
         _write(peer, _ask(WRITE, ref, data=data_of(peer)))
     for filters in ([], ["ref==one"], ["ref~=t"], ["bad="]):
-        request = content.ListStatusesRequest(filters=filters)
+        wanted = content.ListStatusesRequest(filters=filters)
         try:
             answer = peer.get(
-                "content.v1.Content/ListStatuses", request, content.ListStatusesResponse
+                "content.v1.Content/ListStatuses", wanted, content.ListStatusesResponse
             )
             found.append(sorted((one.ref, one.offset) for one in answer.statuses))
         except grpc.RpcError as err:

@@ -59,7 +59,7 @@ def _write(peer: Any, *requests: content.WriteContentRequest) -> Any:
     return [*found, "OK"]
 
 
-def _ask(action: int, ref: str = "", **fields: Any) -> content.WriteContentRequest:
+def _ask(action: Any, ref: str = "", **fields: Any) -> content.WriteContentRequest:
     return content.WriteContentRequest(action=action, ref=ref, **fields)
 
 

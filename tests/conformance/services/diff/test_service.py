@@ -46,7 +46,7 @@ def _info(peer: Any, digest: str) -> Any:
     return one.digest, one.size, sorted(one.labels.items()), one.created_at.ToNanoseconds() > 0
 
 
-def _snap(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
+def _snap(peer: Any, verb: str, code: Any = True, **fields: Any) -> Any:
     fields.setdefault("snapshotter", "native")
     name = {"Mounts": "Mounts", "Usage": "Usage", "Cleanup": "Cleanup"}.get(verb, f"{verb}Snapshot")
     request = getattr(snapshots, f"{name}Request")(**fields)

@@ -47,7 +47,7 @@ def test_alike(alike: Any, one: Any, busybox: Path) -> None:
     alike(run)
 
 
-def call(peer: Any, verb: str, code: bool = False, **fields: Any) -> Any:
+def call(peer: Any, verb: str, code: Any = False, **fields: Any) -> Any:
     requests = {
         "List": "ListTasksRequest",
         "Create": "CreateTaskRequest",
@@ -143,7 +143,7 @@ def subscribed(peer: Any, *filters: str) -> Iterator[Any]:
 
 @case
 def event_sequence_of_a_task(peer: Any, rootfs: Path) -> Any:
-    found = []
+    found: list[Any] = []
     with subscribed(peer, f"namespace=={peer.namespace},topic~=|^/tasks/|") as stream:
         with task(peer, rootfs) as name:
             at = {"container_id": name}
@@ -154,28 +154,34 @@ def event_sequence_of_a_task(peer: Any, rootfs: Path) -> Any:
             call(peer, "DeleteProcess", exec_id="e", **at)
             call(peer, "Pause", **at)
             call(peer, "Resume", **at)
-        over = {"/tasks/delete", "/tasks/exit"}
-        for envelope in stream:
-            kind = envelope.event.type_url
-            event = getattr(events, kind.rpartition(".")[2]).FromString(envelope.event.value)
-            assert envelope.timestamp.ToNanoseconds() > 0
-            assert event.container_id == name
-            fields = [field.name for field, _ in event.ListFields() if field.name != "rootfs"]
-            found.append((envelope.namespace, envelope.topic, kind, fields))
-            # containerd may tell of the deletion before the exit.
-            if envelope.topic in over and event.id in ("", name):
-                over.remove(envelope.topic)
-            if not over:
-                break
+            call(peer, "Kill", signal=9, **at)
+            # containerd loses an exit that is followed by the deletion at once.
+            found += _until(stream, name, "/tasks/exit")
+        found += _until(stream, name, "/tasks/delete")
     # A shim tells of an exit and of what the client did at the same time.
     return sorted(found)
+
+
+def _until(stream: Iterator[Any], name: str, topic: str) -> list[Any]:
+    """Return the events up to the one of `topic` about init."""
+    found = []
+    for envelope in stream:
+        kind = envelope.event.type_url
+        event = getattr(events, kind.rpartition(".")[2]).FromString(envelope.event.value)
+        assert envelope.timestamp.ToNanoseconds() > 0
+        assert event.container_id == name
+        fields = [field.name for field, _ in event.ListFields() if field.name != "rootfs"]
+        found.append((envelope.namespace, envelope.topic, kind, fields))
+        if envelope.topic == topic and event.id in ("", name):
+            return found
+    raise AssertionError(f"{topic} of {name} did not come")
 
 
 @case
 def event_published_and_forwarded(peer: Any, rootfs: Path) -> Any:
     del rootfs
     any_event = AnyMessage(type_url="some/type", value=b"\1")
-    found = []
+    found: list[Any] = []
     with subscribed(peer, 'topic=="/made/up"', 'topic=="/made/again"') as stream:
         publish = exchange.PublishRequest(topic="/made/up", event=any_event)
         found.append(peer.code("events.v1.Events/Publish", publish, Empty))

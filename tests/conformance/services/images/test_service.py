@@ -36,7 +36,7 @@ def _image(name: str = "a:1", **fields: Any) -> images.Image:
     return made
 
 
-def _image_call(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
+def _image_call(peer: Any, verb: str, code: Any = True, **fields: Any) -> Any:
     request = getattr(images, f"{verb}ImageRequest")(**fields)
     answer = getattr(images, f"{verb}ImageResponse", Empty)
     return (peer.code if code else peer.get)(f"images.v1.Images/{verb}", request, answer)
@@ -60,7 +60,7 @@ def image_life(peer: Any) -> Any:
 @case
 def image_updates(peer: Any) -> Any:
     _image_call(peer, "Create", image=_image(labels={"a": "b", "c": "d"}))
-    found = []
+    found: list[Any] = []
     for image, paths in (
         (_image(labels={"a": "B", "x": "y"}), ["labels.a"]),
         (_image(), ["labels.a"]),
@@ -109,7 +109,7 @@ def image_refusals(peer: Any) -> Any:
 def image_lists(peer: Any) -> Any:
     for name in ("b:1", "a:1", "a:2"):
         _image_call(peer, "Create", image=_image(name, labels={"l": name}))
-    found = []
+    found: list[Any] = []
     for filters in (
         [],
         ["name==a:1"],

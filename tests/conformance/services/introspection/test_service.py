@@ -44,7 +44,7 @@ def test_alike(alike: Any, one: Any, busybox: Path) -> None:
 @case
 def introspection_of_plugins(peer: Any, rootfs: Path) -> Any:
     del rootfs
-    found = []
+    found: list[Any] = []
     for filters in (
         ["type==io.containerd.snapshotter.v1, id==overlayfs"],
         ["type==io.containerd.snapshotter.v1,id==native"],

@@ -29,7 +29,7 @@ def test_alike(alike: Any, one: Any) -> None:
     alike(one)
 
 
-def _lease(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
+def _lease(peer: Any, verb: str, code: Any = True, **fields: Any) -> Any:
     request = getattr(leases, f"{verb}Request")(**fields)
     answer = getattr(leases, f"{verb}Response", Empty)
     return (peer.code if code else peer.get)(f"leases.v1.Leases/{verb}", request, answer)
@@ -57,7 +57,7 @@ def lease_life(peer: Any) -> Any:
 @case
 def lease_resources(peer: Any) -> Any:
     _lease(peer, "Create", id="l")
-    found = []
+    found: list[Any] = []
     for kind, name in (
         ("content", DIGEST),
         ("content", "sha256:xyz"),

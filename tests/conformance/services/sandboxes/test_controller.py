@@ -27,7 +27,7 @@ def test_alike(alike: Any, one: Any) -> None:
     alike(one)
 
 
-def _control(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
+def _control(peer: Any, verb: str, code: Any = True, **fields: Any) -> Any:
     fields.setdefault("sandboxer", "shim")
     fields.setdefault("sandbox_id", "s")
     request = getattr(sandboxes, f"Controller{verb}Request")(**fields)
@@ -40,7 +40,7 @@ VERBS = ("Start", "Stop", "Wait", "Status", "Shutdown", "Metrics", "Update")
 
 @case
 def sandbox_controllers(peer: Any) -> Any:
-    found = [(verb, _control(peer, verb)) for verb in VERBS]
+    found: list[Any] = [(verb, _control(peer, verb)) for verb in VERBS]
     for name in ("", "nothing"):
         found += [(verb, name, _control(peer, verb, sandboxer=name)) for verb in ("Create", *VERBS)]
     return found

@@ -33,7 +33,7 @@ def test_alike(alike: Any, one: Any) -> None:
     alike(one)
 
 
-def _snap(peer: Any, verb: str, code: bool = True, **fields: Any) -> Any:
+def _snap(peer: Any, verb: str, code: Any = True, **fields: Any) -> Any:
     fields.setdefault("snapshotter", "native")
     name = {"Mounts": "Mounts", "Usage": "Usage", "Cleanup": "Cleanup"}.get(verb, f"{verb}Snapshot")
     request = getattr(snapshots, f"{name}Request")(**fields)
@@ -86,7 +86,7 @@ def snapshot_life(peer: Any) -> Any:
 
 @case
 def snapshot_names_of_snapshotters(peer: Any) -> Any:
-    found = []
+    found: list[Any] = []
     for verb, fields in (
         ("Prepare", {"key": "k"}),
         ("View", {"key": "k"}),
@@ -103,16 +103,16 @@ def snapshot_names_of_snapshotters(peer: Any) -> Any:
         found.append(
             peer.list_code("snapshots.v1.Snapshots/List", request, snapshots.ListSnapshotsResponse)
         )
-        request = snapshots.UpdateSnapshotRequest(snapshotter=name, info=snapshots.Info(name="k"))
+        update = snapshots.UpdateSnapshotRequest(snapshotter=name, info=snapshots.Info(name="k"))
         found.append(
-            peer.code("snapshots.v1.Snapshots/Update", request, snapshots.UpdateSnapshotResponse)
+            peer.code("snapshots.v1.Snapshots/Update", update, snapshots.UpdateSnapshotResponse)
         )
     return found
 
 
 @case
 def snapshot_mounts(peer: Any) -> Any:
-    found = []
+    found: list[Any] = []
     for snapshotter in ("native", "overlayfs"):
         _snap(peer, "Prepare", key="a", snapshotter=snapshotter, labels=ROOT)
         _snap(peer, "Commit", key="a", name="A", snapshotter=snapshotter, labels=ROOT)
@@ -139,7 +139,7 @@ def snapshot_updates(peer: Any) -> Any:
     _snap(peer, "Prepare", key="p", labels=ROOT)
     _snap(peer, "Commit", key="p", name="P", labels=ROOT)
     _snap(peer, "Prepare", key="k", parent="P", labels={**ROOT, "a": "b"})
-    found = []
+    found: list[Any] = []
     for labels, paths, parent in (
         ({"a": "B", "x": "y"}, ["labels.a"], "P"),
         ({}, ["labels.a"], "P"),
@@ -173,7 +173,7 @@ def snapshot_lists(peer: Any) -> Any:
         labels = {**ROOT, "n": str(number)}
         _snap(peer, "Prepare", key=f"k{number}", labels=labels)
     _snap(peer, "Commit", key="k0", name="N", labels=ROOT)
-    found = []
+    found: list[Any] = []
     for filters in (
         [],
         ["name==k1"],

@@ -47,7 +47,7 @@ def test_alike(alike: Any, one: Any, busybox: Path) -> None:
     alike(run)
 
 
-def call(peer: Any, verb: str, code: bool = False, **fields: Any) -> Any:
+def call(peer: Any, verb: str, code: Any = False, **fields: Any) -> Any:
     requests = {
         "List": "ListTasksRequest",
         "Create": "CreateTaskRequest",
@@ -115,7 +115,7 @@ def process(*argv: str) -> AnyMessage:
 @case
 def task_codes_without_a_task(peer: Any, rootfs: Path) -> Any:
     name = container(peer, rootfs, "true")
-    found = []
+    found: list[Any] = []
     for one in (name, "missing"):
         found += [
             (verb, code(peer, verb, container_id=one, **fields))
@@ -167,7 +167,7 @@ def task_life(peer: Any, rootfs: Path) -> Any:
 
 @case
 def task_exit_codes(peer: Any, rootfs: Path) -> Any:
-    found = []
+    found: list[Any] = []
     for script in ("exit 0", "exit 7", "kill -TERM $$", "exit 300"):
         with task(peer, rootfs, "sh", "-c", script) as name:
             call(peer, "Start", container_id=name)
@@ -177,7 +177,7 @@ def task_exit_codes(peer: Any, rootfs: Path) -> Any:
 
 @case
 def task_that_cannot_start(peer: Any, rootfs: Path) -> Any:
-    found = []
+    found: list[Any] = []
     for argv in (("/no/such",), ("/etc",)):
         name = container(peer, rootfs, *argv)
         request = tasks.CreateTaskRequest(container_id=name)
@@ -196,8 +196,8 @@ def task_that_cannot_start(peer: Any, rootfs: Path) -> Any:
         assert any(word in text for word in words), text
         found.append((argv, said != "OK"))
         found.append(code(peer, "Delete", container_id=name) in ("OK", "NOT_FOUND"))
-        request = containers.DeleteContainerRequest(id=name)
-        peer.get("containers.v1.Containers/Delete", request, Empty)
+        gone = containers.DeleteContainerRequest(id=name)
+        peer.get("containers.v1.Containers/Delete", gone, Empty)
     return found
 
 
@@ -333,7 +333,7 @@ def task_options(peer: Any, rootfs: Path) -> Any:
     root = peer.folder / "runc-root"
     options = Options(binary_name="/usr/sbin/runc", root=str(root), io_uid=0, no_new_keyring=True)
     packed = AnyMessage(type_url=options.DESCRIPTOR.full_name, value=options.SerializeToString())
-    found = []
+    found: list[Any] = []
     with task(peer, rootfs, options=packed) as name:
         found.append((root / peer.namespace / name / "state.json").exists())
         call(peer, "Start", container_id=name)
