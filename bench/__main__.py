@@ -17,7 +17,7 @@ from bench.measure import Row
 from bench.stage import Options, Stage
 from sampan.testing import SESSION, missing
 
-GROUPS = ("runtime", "shim", "api_calls", "pull", "memory", "inside")
+GROUPS = ("runtime", "shim", "sandbox", "api_calls", "pull", "memory", "inside")
 RESULTS = Path(__file__).with_name("results.json")
 _NEEDS = {
     "api_calls": ("containerd", "ctr", "docker-registry", "skopeo", "module:grpc"),

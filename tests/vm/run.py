@@ -26,7 +26,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from image import Kernel, fetch_kernel, fetch_package, make_initramfs
+from image import (  # type: ignore[import-not-found]  # beside us, since this is a script
+    Kernel,
+    fetch_kernel,
+    fetch_package,
+    make_initramfs,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache/vm"

@@ -67,9 +67,15 @@ class Folder:
         self.id = id
         self.path = self._top / id
         self.log = self.path / "log.json"
+        self.chosen = ""
+        """The name that `make` took."""
+        self.owner_fd = -1
+        """See `sweeping`; whoever asked for it closes it."""
 
-    def make(self, name: str) -> str:
+    def make(self, name: str, owned: bool = False) -> str:
         """Make the folder and take the name, or an invented one; return it.
+
+        With `owned` it is locked as ours from its first moment on. Failed, nothing is left.
 
         Raises:
           AlreadyExists: another container has the name.
@@ -81,18 +87,39 @@ class Folder:
             raise InvalidArgument(
                 f"container name {name!r} is refused: letters, digits and _.- only, not first"
             )
-        while True:
-            chosen = name or _invented()
-            if self._take(names / chosen):
-                break
-            if name:
-                holder = (names / chosen).read_text()
-                raise AlreadyExists(
-                    f"the name {name!r} belongs to container {holder[:12]}: remove or rename it"
-                )
-        self.path.mkdir(mode=0o711)
-        self.path.chmod(0o711)
+        self._make_folder(owned)
+        try:
+            while True:
+                chosen = name or _invented()
+                if self._take(names / chosen):
+                    break
+                if name:
+                    holder = (names / chosen).read_text()
+                    raise AlreadyExists(  # noqa: TRY301 - undone below
+                        f"the name {name!r} belongs to container {holder[:12]}: remove or rename it"
+                    )
+        except BaseException:
+            self.disown()
+            self.remove("")
+            raise
+        self.chosen = chosen
         return chosen
+
+    def _make_folder(self, owned: bool) -> None:
+        from sampan.client.sweeping import own
+
+        made = self._top / f".new.{self.id}"
+        made.mkdir(mode=0o711)
+        made.chmod(0o711)
+        if owned:
+            self.owner_fd = own(made)
+        made.rename(self.path)
+
+    def disown(self) -> None:
+        """Close the fd that says that it is ours."""
+        fd, self.owner_fd = self.owner_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _take(self, path: Path) -> bool:
         temporary = path.with_name(f".{self.id}")

@@ -16,7 +16,7 @@ from sampan.client.containers import LABEL_NAME, Folder, new_id
 from sampan.client.networking import Networking, attach, release
 from sampan.client.spec.build import build
 from sampan.client.spec.request import Request
-from sampan.client.sweeping import LABEL_REMOVE, own, sweep
+from sampan.client.sweeping import LABEL_REMOVE, sweep
 from sampan.concurrency import shielded, to_thread
 from sampan.errors import NotFound, SampanError
 from sampan.metadata import Container, Runtime
@@ -111,10 +111,9 @@ async def create(
     folder = Folder(client, key)
     if not swept:
         await sweep(client)
-    chosen = await to_thread(folder.make, name)
-    owner_fd = own(folder.path) if LABEL_REMOVE in (labels or {}) else -1
     where = snapshotter or (host.SNAPSHOTTER if image == host.HOST else client.snapshotter)
     try:
+        chosen = await to_thread(folder.make, name, LABEL_REMOVE in (labels or {}))
         made = await (root(key) if root is not None else root_of(client, image, key))
         config, mounts = made.config, made.mounts
         request, more = await settled(client, folder, request, networking, config)
@@ -135,11 +134,11 @@ async def create(
         # it; from here on the record keeps it. A look costs less than a lease's two transactions.
         await client.snapshots(where).stat(key)
     except BaseException:
-        if owner_fd >= 0:
-            os.close(owner_fd)
-        await shielded(20, _undo(client, folder, chosen, where))
+        folder.disown()
+        if folder.chosen:
+            await shielded(20, _undo(client, folder, folder.chosen, where))
         raise
-    return Created(container, chosen, mounts, made.warning, folder=folder, owner_fd=owner_fd)
+    return Created(container, chosen, mounts, made.warning, folder=folder, owner_fd=folder.owner_fd)
 
 
 def _build(

@@ -99,7 +99,7 @@ def _strangers(top: Path, known: set[str]) -> list[Path]:
                 if fd is not None:
                     os.close(fd)
                     found.append(folder)
-            elif folder.stat().st_ctime < time.time() - _LEFT_S:
+            elif name.startswith(".new.") and folder.stat().st_ctime < time.time() - _LEFT_S:
                 found.append(folder)
     return found
 

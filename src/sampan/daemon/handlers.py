@@ -45,10 +45,11 @@ async def handlers(engine: Engine, plugins: Sequence[Instance]) -> list[Any]:
             sandboxes=SandboxController(settings.state, engine.shims),
             mounts=mounts,
             transfers=Policy(
-                settings.hosts_dir,
+                lambda: engine.settings.hosts_dir,  # SIGHUP may change it
                 snapshotter=settings.snapshotter,
                 environ=dict(os.environ),
                 verify=engine.verify_image,
+                credentials=engine.credentials(None),
             ),
             differ=engine.differ(),
             proxied=engine.graph.all(_SANDBOXER),

@@ -56,7 +56,6 @@ async def serving_http(
       InvalidArgument: the address is neither.
       FailedPrecondition: it is in use.
     """
-
     clients: set[asyncio.Task[Any]] = set()
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -88,7 +88,8 @@ async def serve(settings: Settings, again: Callable[[], Settings]) -> None:
             events = await publishing(engine.events, str(settings.ttrpc))
             stack.push_async_callback(events.close)
             alive = await engine.tasks.recover()
-            plugins = [*engine.graph.instances, *instances(engine.graph.instances)]
+            opt = section(settings, _OPT, schema.Opt).path
+            plugins = [*engine.graph.instances, *instances(engine.graph.instances, opt)]
             _watch_over(engine)
             served = await handlers(engine, plugins)
             await stack.enter_async_context(_served(sock, served, engine, plugins))
@@ -163,6 +164,7 @@ def _watch_over(engine: Engine) -> None:
         engine.in_background(partial(deliver, engine.events, sinks))
 
 
+_OPT = "io.containerd.internal.v1.opt"
 _RESTART = "io.containerd.monitor.container.v1.restart"
 _SINK = "io.sampan.event-sink.v1"
 _HISTOGRAM = "io.containerd.metrics.v1.grpc-prometheus"

@@ -29,6 +29,12 @@ _PLUGINS: Final = (
     ("io.containerd.mount-manager.v1", "bolt"),
     ("io.containerd.streaming.v1", "manager"),
     ("io.containerd.transfer.v1", "local"),
+    ("io.containerd.monitor.container.v1", "restart"),
+    ("io.containerd.server.v1", "grpc"),
+    ("io.containerd.server.v1", "ttrpc"),
+    ("io.containerd.cri.v1", "images"),
+    ("io.containerd.cri.v1", "runtime"),
+    ("io.containerd.grpc.v1", "cri"),
     *(
         ("io.containerd.service.v1", f"{name}-service")
         for name in (
@@ -52,11 +58,19 @@ def _not_started(_: Any) -> object:
     raise NotImplementedError  # the daemon makes it with its own hands
 
 
-def instances(started: Iterable[Instance] = ()) -> list[Instance]:
-    """Return what works because the daemon does, without what the engine has started itself."""
+def instances(started: Iterable[Instance] = (), opt: str = "") -> list[Instance]:
+    """Return what works because the daemon does, without what the engine has started itself.
+
+    Args:
+      started: What the engine has.
+      opt: Folder where `ctr install` puts programs; empty is nowhere.
+    """
     there = {one.registration.uri for one in started}
     made = [
         Instance(Registration(PluginType(kind), name, _not_started), value=True)
         for kind, name in _PLUGINS
     ]
+    if opt:
+        registration = Registration(PluginType("io.containerd.internal.v1"), "opt", _not_started)
+        made.append(Instance(registration, value=True, exports={"path": opt}))
     return [one for one in made if one.registration.uri not in there]

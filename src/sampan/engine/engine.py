@@ -32,6 +32,7 @@ from sampan.plugin import Registration
 from sampan.runtime import LocalTasks, Shims
 
 if TYPE_CHECKING:
+    from sampan.distribution import Resolver
     from sampan.distribution.registry.credentials import CredentialSource
     from sampan.engine.extensions import Differ
     from sampan.model.descriptor import Descriptor
@@ -166,6 +167,15 @@ class Engine:
             from sampan.engine.verifiers import judge
 
             await judge(verifiers, name, descriptor)
+
+    def verified(self, resolver: Resolver) -> Resolver:
+        """Return a resolver that asks all image verifiers, if there are any."""
+        verifiers = self.graph.all(_VERIFIER)
+        if not verifiers:
+            return resolver
+        from sampan.engine.verifiers import VerifiedResolver
+
+        return VerifiedResolver(resolver, verifiers)
 
     def credentials(self, fallback: CredentialSource | None) -> CredentialSource | None:
         """Return credential providers of plugins, in front of `fallback`."""

@@ -27,9 +27,11 @@ from sampan.errors import PermissionDenied, SampanError
 from sampan.plugin import InitContext, plugin
 
 if TYPE_CHECKING:
+    from sampan.distribution import Resolver
     from sampan.model.descriptor import Descriptor
+    from sampan.model.reference import Reference
 
-__all__ = ["FolderVerifier", "bindir", "judge"]
+__all__ = ["FolderVerifier", "VerifiedResolver", "bindir", "judge"]
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,22 @@ def _programs(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [one for one in found if os.access(one, os.X_OK)]
+
+
+class VerifiedResolver:
+    """A resolver whose answers all verifiers have agreed to."""
+
+    def __init__(self, inner: Resolver, verifiers: Mapping[str, ImageVerifier]) -> None:
+        self._verifiers = verifiers
+        self.inner = inner
+        self.fetcher = inner.fetcher
+        self.pusher = inner.pusher
+
+    async def resolve(self, reference: Reference) -> Descriptor:
+        """Resolve, and judge before anything is fetched."""
+        target = await self.inner.resolve(reference)
+        await judge(self._verifiers, str(reference), target)
+        return target
 
 
 async def judge(verifiers: Mapping[str, ImageVerifier], name: str, descriptor: Descriptor) -> None:

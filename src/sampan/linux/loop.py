@@ -12,7 +12,10 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["attach", "backing_file", "release"]
 

@@ -272,8 +272,8 @@ class Container:
         joined = self._document["namespaces"]
         birth.target_flags = joined & ~ns.CLONE_NEWPID
         birth.namespaces_have_user = bool(joined & ns.CLONE_NEWUSER)
-        if joined & ns.CLONE_NEWUSER:
-            birth.may_set_groups = _may_set_groups(self.pid)
+        # Also where the user namespace is our own: an ordinary user's may have denied it for ever.
+        birth.may_set_groups = _may_set_groups(self.pid)
         namespaces = NamespacePlan()
         birth.target_pidfd = process.pidfd_open(self.pid)
         try:

@@ -98,6 +98,9 @@ def create(
         raise InvalidArgument(
             "cannot allocate tty if the runtime will detach without setting console socket"
         )
+    major = spec.oci_version.partition(".")[0]
+    if major not in ("", "0", "1"):
+        raise InvalidArgument(f"ociVersion {spec.oci_version} is not supported: this is 1.3.0")
     _check_labels(spec)
     check_hooks(spec.hooks)
     folder = StateFolder.make(root, id)
@@ -263,6 +266,8 @@ def _fill(
         from sampan.oci.idmaps import denies_setgroups
 
         birth.may_set_groups = not denies_setgroups(namespaces.gid_map)
+    elif os.geteuid() == 0:
+        birth.may_set_groups = _may_set_groups()
     if namespaces.new & ns.CLONE_NEWNS:
         birth.rootfs = rootfs
     else:
@@ -411,3 +416,12 @@ def undo(folder: StateFolder, manager: cgroups.Manager | None) -> None:
         except SampanError:
             return  # what is left is found and removed by `delete --force`
     folder.remove()
+
+
+def _may_set_groups() -> bool:
+    """Return whether our own user namespace allows setgroups; see user_namespaces(7)."""
+    try:
+        with open("/proc/self/setgroups", "rb") as file:
+            return file.read(4) != b"deny"
+    except OSError:
+        return True

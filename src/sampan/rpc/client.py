@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
-from typing import Self, TypeVar
 
 from sampan.errors import DeadlineExceeded, Unavailable
 from sampan.linux.fds import unix_connect
@@ -18,9 +17,13 @@ from sampan.rpc.messages.wellknown import KeyValue, Request, Response
 from sampan.rpc.status import from_status
 from sampan.rpc.wire import Message
 
-__all__ = ["Client", "pack_request", "unpack_response"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self, TypeVar
 
-_M = TypeVar("_M", bound=Message)
+    _M = TypeVar("_M", bound=Message)
+
+__all__ = ["Client", "pack_request", "unpack_response"]
 
 
 def pack_request(

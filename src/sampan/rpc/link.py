@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 from sampan.errors import SampanError, Unavailable
 from sampan.linux.fds import unix_connect
@@ -14,9 +13,13 @@ from sampan.rpc.frames import RESPONSE, FrameReader
 from sampan.rpc.loop import ERR, HUP, IN, OUT, Future, Loop
 from sampan.rpc.wire import DecodeError, Message
 
-__all__ = ["Link"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
 
-_M = TypeVar("_M", bound=Message)
+    _M = TypeVar("_M", bound=Message)
+
+__all__ = ["Link"]
 
 
 class Link:

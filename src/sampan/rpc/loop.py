@@ -20,15 +20,30 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
 
 from sampan.errors import DeadlineExceeded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Generic, TypeVar
+
+    _T = TypeVar("_T")
+else:  # `typing` would stay in the memory of every zygote
+    _T = None
+
+    class Generic:
+        """Take a parameter, and forget it."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
 
 __all__ = ["ERR", "HUP", "IN", "OUT", "Future", "Lock", "Loop", "Timer"]
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 
-_T = TypeVar("_T")
 _PATIENCE_MAX_S = 3600.0
 
 

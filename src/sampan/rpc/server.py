@@ -15,7 +15,6 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from sampan.errors import (
     DeadlineExceeded,
@@ -39,6 +38,10 @@ from sampan.rpc.messages.wellknown import Request, Response, Status
 from sampan.rpc.status import code_of, text_of
 from sampan.rpc.streaming import Stream
 from sampan.rpc.wire import DecodeError, Message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Connection", "Context", "Method", "Saved", "Server", "check_peer"]
 

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from sampan.errors import ResourceExhausted, SampanError, Unavailable
 from sampan.rpc.frames import DATA, NO_DATA, REMOTE_CLOSED, Frame, Oversized, pack_frame
 from sampan.rpc.loop import Future
 from sampan.rpc.wire import Message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Stream"]
 

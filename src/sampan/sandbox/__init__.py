@@ -2,17 +2,17 @@
 
     with sampan.Sandbox("docker.io/library/python:3.12", memory="512M", timeout=30) as box:
         box.write("/app/a.py", code)
-        r = box.run("python", "/app/a.py", input=data)      # r.stdout, r.stderr, r.returncode
+        r = box.run("python", "/app/a.py", input=data)      # r.stdout, r.returncode
         child = box.fork()                                  # the same files, in milliseconds
     async with sampan.aio.Sandbox("host:") as box:
         async with box.exec("sh") as p: ...                 # p.stdin, p.stdout, p.stderr, p.wait()
 
-A sandbox is a container whose first process only waits (`idle`), so that programs may be run in it
-one after the other or side by side; with `command=` the image's own program is the first process.
+A sandbox is a container whose first process only waits (`idle`), so that programs may be run in
+it one after the other or side by side; with `command=` the image's own program is the first one.
 
 **Lifetimes.** A sandbox lives as long as its block, and never longer than the Python process: its
 shim holds a pidfd of this process and ends everything when that becomes readable, SIGKILL included.
-What lies on disk is removed by whoever opens the same root next. `detach=True` is how to outlive us.
+What lies on disk is removed by whoever opens the same root next. `detach=True` outlives us.
 A program that runs too long is killed with all that it started, by the cgroup of its own that each
 `run` and `exec` has, and nothing else is touched.
 

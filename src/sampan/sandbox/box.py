@@ -351,7 +351,7 @@ class Sandbox:
         pidfd = os.pidfd_open(state.pid)
         try:
             if (await client.raw.tasks.state(container.id)).pid != state.pid:
-                raise NotFound(f"sandbox {name} has ended")
+                raise NotFound(f"sandbox {name} has ended")  # noqa: TRY301
             self._mounts = await root_mounts(client.raw, container)
         except BaseException:
             os.close(pidfd)
@@ -435,7 +435,7 @@ class Sandbox:
         self,
         *args: str,
         input: bytes | str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as subprocess has it
         env: Mapping[str, str] | None = None,
         cwd: str = "",
         user: str = "",
@@ -655,7 +655,12 @@ class Sandbox:
     # --- other sandboxes of it -----------------------------------------------------------
 
     @scoped
-    async def fork(self, *, name: str = "", timeout: float | None = None) -> Sandbox:
+    async def fork(
+        self,
+        *,
+        name: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - the new sandbox's
+    ) -> Sandbox:
         """Return a second sandbox, running, with the same files and none of the processes.
 
         The first is frozen for the moment of the copy, so that it is of one instant: files that are

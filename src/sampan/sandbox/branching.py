@@ -41,11 +41,11 @@ async def frozen(box: Sandbox) -> AsyncIterator[None]:
     """Stop the sandbox's time inside the block, unless it has ended or was paused before."""
     from sampan.runtime import Status
 
-    tasks, id = box.client.raw.tasks, box.id
+    tasks, key = box.client.raw.tasks, box.id
     try:
-        running = (await tasks.state(id)).status is Status.RUNNING
+        running = (await tasks.state(key)).status is Status.RUNNING
         if running:
-            await tasks.pause(id)
+            await tasks.pause(key)
     except SampanError:
         # It ended meanwhile, or this host lets us freeze nothing: each file is copied as one, then.
         running = False
@@ -54,7 +54,7 @@ async def frozen(box: Sandbox) -> AsyncIterator[None]:
     finally:
         if running:
             with suppress(NotFound, FailedPrecondition):
-                await shielded(20, tasks.resume(id))
+                await shielded(20, tasks.resume(key))
 
 
 async def _clone(box: Sandbox, mounts: Sequence[RawMount], others: Sequence[RawMount]) -> None:
@@ -68,7 +68,12 @@ async def _parent(box: Sandbox) -> str:
     return (await view.stat(container.snapshot_key)).parent
 
 
-async def fork(box: Sandbox, *, name: str, timeout: float | None) -> Sandbox:
+async def fork(
+    box: Sandbox,
+    *,
+    name: str,
+    timeout: float | None,  # noqa: ASYNC109 - the new sandbox's, not the call's
+) -> Sandbox:
     """See Sandbox."""
     from sampan.client.creation import Root
     from sampan.sandbox.box import Sandbox

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -98,7 +99,7 @@ class Files:
         if "+" in letters:
             flags = flags & ~os.O_ACCMODE | os.O_RDWR
         _, (fd,) = await self._ask("open", path=path, flags=flags)
-        return open(fd, mode.replace("x", "w"))  # noqa: SIM115, ASYNC230 - no path is opened
+        return open(fd, mode.replace("x", "w"))  # noqa: ASYNC230 - no path is opened
 
     @scoped
     async def stat(self, path: str) -> FileInfo:
@@ -131,7 +132,7 @@ class Files:
         except OSError as err:
             raise NotFound(f"upload {source}: {err.strerror}") from err
         try:
-            if not os.path.isdir(f"/proc/self/fd/{fd}"):
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 mode = os.fstat(fd).st_mode & 0o777
                 flags = _MODES["w"]
                 _, (there,) = await self._ask(
@@ -178,7 +179,7 @@ class Files:
             info = await self.stat(path)
             if info.kind != "link":
                 return path
-            path = os.path.normpath(os.path.join(os.path.dirname(path), info.target))
+            path = _joined(path, info.target)
         return path
 
     @scoped
@@ -190,6 +191,10 @@ class Files:
             await self._ask("pack", [fd], path="/", whole=True)
         finally:
             os.close(fd)
+
+
+def _joined(path: str, target: str) -> str:
+    return os.path.normpath(os.path.join(os.path.dirname(path), target))
 
 
 async def _consumed(fd: int, fn: Callable[..., T], *args: Any) -> T:

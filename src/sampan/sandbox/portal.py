@@ -1,8 +1,8 @@
 """The event loop behind the synchronous face: one in a process, in a thread of its own.
 
 A call from any thread runs as a task of that loop, and its caller waits. When the caller is
-interrupted (Ctrl-C), the task is cancelled and its end awaited, so that an interrupt leaves as little
-behind as a cancellation. At the end of the program the loop cancels what is left and closes.
+interrupted (Ctrl-C), the task is cancelled and its end awaited, so that an interrupt leaves as
+little behind as a cancellation. At the end of the program the loop cancels what is left and closes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
-__all__ = ["call", "iterate"]
+__all__ = ["call", "close", "iterate"]
 
 _UNDO_S: Final = 120.0
 
@@ -77,9 +77,13 @@ class _Portal:
             return answer.result()
         except BaseException:
             if not answer.done():  # we were interrupted, not the work
-                self.loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+                self.loop.call_soon_threadsafe(_cancel, tasks)
                 answer.exception(_UNDO_S)
             raise
+
+
+def _cancel(tasks: list[asyncio.Task[T]]) -> None:
+    tasks[0].cancel()
 
 
 _lock = threading.Lock()
@@ -93,6 +97,15 @@ def _portal() -> _Portal:
         if _current is None or _current.pid != os.getpid():
             _current = _Portal()
         return _current
+
+
+def close() -> None:
+    """End the loop and its thread, if they run; a later call starts others."""
+    global _current
+    with _lock:
+        found, _current = _current, None
+    if found is not None:
+        found.close()
 
 
 def call(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -1,7 +1,8 @@
 """The files of any container, running or not: what `cp`, `diff` and `export` work on.
 
-A running one's are those of its first process's root, mounts and all; of one that does not run, its
-root is mounted for the moment of each call, seen by nobody else, without what would be mounted in it.
+A running one's are those of its first process's root, mounts and all; of one that does not run,
+its root is mounted for the moment of each call, seen by nobody else, without what would be mounted
+in it.
 """
 
 from __future__ import annotations

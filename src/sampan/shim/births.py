@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any as Untyped
 
 from sampan.errors import Unimplemented
 from sampan.rpc.messages import runc, task, types
@@ -18,6 +17,10 @@ from sampan.shim.runc_cli import RuncCli
 from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted, Runtime
 from sampan.shim.stdio.streams import Streams, Wanted
 from sampan.shim.tasks import Container, Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Untyped
 
 __all__ = ["Births", "checkpoint_wanted", "options_of"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import time
 
 from sampan import oci
 from sampan.errors import NotFound
+from sampan.model.runtime.document import loads
 from sampan.shim import rootfs
 
 __all__ = ["worker"]
@@ -25,12 +25,15 @@ def worker(payload: bytes, fds: list[int]) -> int:
     """
     for fd in fds:
         os.close(fd)
-    values = json.loads(payload)
+    values = loads(payload)
     if values.get("shim_pid"):
         _end_group(values["shim_pid"])
-    with contextlib.suppress(NotFound):
-        oci.discard(os.path.join(values["oci_root"], values["namespace"]), values["id"])
-    rootfs.unmount_all(os.path.join(values["bundle"], "rootfs"))
+    try:
+        with contextlib.suppress(NotFound):
+            oci.discard(os.path.join(values["oci_root"], values["namespace"]), values["id"])
+    finally:
+        # Whatever else is left: a bundle that is still mounted upon could never be removed.
+        rootfs.unmount_all(os.path.join(values["bundle"], "rootfs"))
     return 0
 
 

@@ -14,18 +14,19 @@ The loop goes on meanwhile: a slow hook or a big cgroup stops nobody else.
 from __future__ import annotations
 
 import _socket
-import json
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
 
 from sampan import errors
 from sampan.errors import SampanError, Unknown
 from sampan.linux import fds, process
+from sampan.model.runtime.document import dumps, loads
 from sampan.shim.reaper import Reaper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from sampan.rpc.loop import Loop
 
 __all__ = ["Errands"]
@@ -74,7 +75,7 @@ class Errands:
         if not data:
             status = (await ended).status
             raise Unknown(f"a child of the shim ended without a word, with status {status}")
-        kind, value = json.loads(data)
+        kind, value = loads(data)
         if kind != "ok":
             raise getattr(errors, kind, Unknown)(value)
         return value, received
@@ -85,12 +86,12 @@ def _run(function: Callable[[], tuple[Any, list[int]]], answer: _socket.socket) 
     try:
         try:
             value, given = function()
-            data = json.dumps(["ok", value]).encode()
+            data = dumps(["ok", value]).encode()
         except SampanError as error:
-            data, given = json.dumps([_name(error), str(error)]).encode(), []
+            data, given = dumps([_name(error), str(error)]).encode(), []
         except Exception as error:  # noqa: BLE001  the edge of a program: answered
             text = f"{type(error).__name__}: {error}"
-            data, given = json.dumps(["Unknown", text]).encode(), []
+            data, given = dumps(["Unknown", text]).encode(), []
         fds.send_fds(answer, data, given)
     finally:
         os._exit(0)

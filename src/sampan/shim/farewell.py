@@ -10,11 +10,11 @@ For callers that look into the bundle (`runtime` does), and asked for by `Config
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable
 
 from sampan.errors import SampanError
+from sampan.model.runtime.document import dumps
 from sampan.rpc.loop import Loop, Timer
 from sampan.shim.publisher import Publisher
 from sampan.shim.service import TaskService
@@ -50,7 +50,7 @@ class Farewell:
         path = os.path.join(container.bundle, "ended")
         with contextlib.suppress(OSError):
             with open(f"{path}.tmp", "w") as file:
-                json.dump(values, file)
+                file.write(dumps(values))
             os.rename(f"{path}.tmp", path)
         self.consider()
 

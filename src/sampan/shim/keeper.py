@@ -31,9 +31,12 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
 
 from sampan.linux import prctl, process, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["RECORD", "RESTS", "Kept", "keep"]
 

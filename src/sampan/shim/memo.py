@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from sampan.errors import InvalidArgument
+from sampan.model.runtime.document import dumps, loads
 
 __all__ = ["recall", "remember"]
 
@@ -23,7 +23,7 @@ def remember(bundle: str, binary: str, root: str) -> None:
     """
     try:
         with open(os.path.join(bundle, _NAME), "w") as file:
-            json.dump([binary, root], file)
+            file.write(dumps([binary, root]))
     except OSError as err:
         raise InvalidArgument(f"create: bundle {bundle}: {err.strerror}") from err
 
@@ -32,7 +32,7 @@ def recall(bundle: str, root: str) -> tuple[str, str]:
     """Return binary and root; sampan.oci and `root` where nothing was noted."""
     try:
         with open(os.path.join(bundle, _NAME), "rb") as file:
-            binary, noted = json.load(file)
+            binary, noted = loads(file.read())
     except (OSError, ValueError, TypeError):
         return "", root
     return str(binary), str(noted)

@@ -8,17 +8,20 @@ an exec takes.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable
-from typing import Any
 
 from sampan import oci
 from sampan.errors import InvalidArgument, NotFound
+from sampan.model.runtime.document import loads
 from sampan.model.runtime.process import Process
 from sampan.model.runtime.resources import Resources
 from sampan.shim.errands import Errands
 from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Native"]
 
@@ -224,7 +227,7 @@ def _signal_tree(pid: int, signal: int) -> None:
 
 def _json(data: bytes, what: str) -> dict[str, Any]:
     try:
-        values = json.loads(data)
+        values = loads(data)
     except ValueError as err:
         raise InvalidArgument(f"{what}: {err}") from err
     if not isinstance(values, dict):

@@ -10,11 +10,14 @@ The worker writes the pod's sysctls and host name from inside, and ends.
 from __future__ import annotations
 
 import errno
-import json
 import os
-from typing import Any
 
 from sampan.linux import mounts, namespaces, process
+from sampan.model.runtime.document import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["pin", "pin_user"]
 
@@ -24,12 +27,12 @@ _FLAGS = {"ipc": namespaces.CLONE_NEWIPC, "uts": namespaces.CLONE_NEWUTS}
 
 def pin_user(payload: bytes, fds: list[int]) -> int:
     """Pin a new user namespace at `path`, with maps `uids` and `gids`; the error goes to fds[0]."""
-    return _told(fds, lambda: _user(json.loads(payload)))
+    return _told(fds, lambda: _user(loads(payload)))
 
 
 def pin(payload: bytes, fds: list[int]) -> int:
     """Pin `kinds` below `folder`, and set them up; the error goes to fds[0]."""
-    return _told(fds, lambda: _pin(json.loads(payload)))
+    return _told(fds, lambda: _pin(loads(payload)))
 
 
 def _told(fds: list[int], work: Any) -> int:

@@ -8,7 +8,6 @@ bytes of a stream or of a connection are held; all events are published.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from sampan.rpc.loop import Loop
 from sampan.rpc.server import Server
@@ -17,6 +16,10 @@ from sampan.shim.publisher import Publisher
 from sampan.shim.reaper import Reaper
 from sampan.shim.sandbox import SandboxService
 from sampan.shim.service import TaskService
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Rest"]
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import array
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from sampan.errors import DeadlineExceeded, NotFound, SampanError, Unknown
 from sampan.linux.fds import unix_bind
+from sampan.model.runtime.document import loads
 from sampan.shim.processes import Processes
 from sampan.shim.runtimes import Born, CheckpointWanted, RestoreWanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["RuncCli"]
 
@@ -261,7 +264,7 @@ class RuncCli:
         with contextlib.suppress(OSError), open(self._log, "rb") as log:
             for line in log.read(1 << 20).splitlines():
                 with contextlib.suppress(ValueError, AttributeError):
-                    entry = json.loads(line)
+                    entry = loads(line)
                     if entry.get("level") in ("error", "fatal"):
                         found = str(entry.get("msg", ""))
         return found

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:  # `typing` would stay in the memory of every zygote
+    Protocol = object
 
 __all__ = ["Born", "CheckpointWanted", "RestoreWanted", "Runtime"]
 

@@ -7,7 +7,6 @@ import gc
 import os
 import socket
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 
 from sampan import oci
@@ -81,12 +80,27 @@ class Log:
         """Write an error with its traceback, on one line."""
         if self._fd < 0:
             return
-        text = "".join(traceback.format_exception(error))
+        text = _traceback(error)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         try:
             os.write(self._fd, f'time="{stamp}" level=error msg="shim: {text!r}"\n'.encode())
         except OSError:
             self._fd = -1
+
+
+def _traceback(error: BaseException) -> str:
+    """Return where and what; `traceback` would load a tokenizer into every zygote."""
+    lines = []
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"{code.co_filename}:{at.tb_lineno} in {code.co_name}")
+        at = at.tb_next
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    lines.append(f"{type(error).__name__}: {error}")
+    if cause is not None:
+        lines.append(f"after {_traceback(cause)}")
+    return "\n".join(lines)
 
 
 def run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any as Untyped
 
 from sampan import __version__
 from sampan.errors import (
@@ -32,6 +31,10 @@ from sampan.shim.publisher import Publisher
 from sampan.shim.reaper import Exit
 from sampan.shim.stdio.streams import Wanted
 from sampan.shim.tasks import Container, Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Untyped
 
 __all__ = ["TaskService"]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import Any
 
 from sampan.errors import FailedPrecondition, NotFound
+from sampan.model.runtime.document import loads
 from sampan.rpc.loop import Future, Lock
 from sampan.rpc.messages.types import Status
 from sampan.shim.reaper import Exit
 from sampan.shim.runtimes import Runtime
 from sampan.shim.stdio.streams import Streams, Wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Container", "Process"]
 
@@ -148,7 +151,7 @@ class Container:
         """Tell whether killing init leaves others alive: no pid namespace of its own."""
         try:
             with open(os.path.join(self.bundle, "config.json"), "rb") as file:
-                namespaces = json.load(file)["linux"]["namespaces"]
+                namespaces = loads(file.read())["linux"]["namespaces"]
             return not any(each["type"] == "pid" and not each.get("path") for each in namespaces)
         except (OSError, ValueError, KeyError, TypeError):
             return False

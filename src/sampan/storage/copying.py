@@ -1,4 +1,4 @@
-"""A file's content to another file: reflinked where the file system can, else copied in the kernel."""
+"""A file's content to another file: reflinked where the file system can, else copied."""
 
 from __future__ import annotations
 

@@ -16,12 +16,11 @@ modules, which workers of root do without.
 from __future__ import annotations
 
 import asyncio  # noqa: F401 - what is loaded late cannot be loaded after the fork
-import encodings.ascii
 import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sampan import errors
 from sampan.model.mounts import Mount
@@ -57,9 +56,7 @@ def from_json(values: Sequence[Sequence[Any]]) -> list[Mount]:
 class RemoteFolders:
     """The methods of `Folders` that need the namespace, each a worker. Blocking."""
 
-    def __init__(
-        self, folders: Folders, snapshotter: str, zygote: Callable[[], Zygote]
-    ) -> None:
+    def __init__(self, folders: Folders, snapshotter: str, zygote: Callable[[], Zygote]) -> None:
         """Stand for `folders`, whose ledger is read here."""
         self.root = folders.root
         self.ledger = folders.ledger
@@ -109,7 +106,11 @@ class RemoteFolders:
 def confine(snapshotter: object, zygote: Callable[[], Zygote]) -> None:
     """Let a snapshotter of folders work by the zygote that `zygote` returns; others stay."""
     if isinstance(snapshotter, FolderSnapshotter):
-        snapshotter.work_by(lambda folders: RemoteFolders(folders, snapshotter.name, zygote))
+
+        def remote(folders: Folders) -> Folders:
+            return cast("Folders", RemoteFolders(folders, snapshotter.name, zygote))
+
+        snapshotter.work_by(remote)
 
 
 # --- in the worker ---------------------------------------------------------------------------
@@ -168,5 +169,3 @@ def worker(payload: bytes, fds: list[int]) -> int:
         answer = {"error": "Internal", "message": text}
     os.write(fds[0], json.dumps(answer).encode())
     return 1 if "error" in answer else 0
-
-

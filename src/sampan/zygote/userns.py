@@ -1,4 +1,4 @@
-"""A user namespace for an ordinary user's zygote, in which he is root; held by fds, entered by setns.
+"""A user namespace for an ordinary user's zygote, in which he is root: held by fds.
 
     our process ─ spawn ─► helper: unshare(user, mount); says so; waits
          newuidmap, newgidmap helper      with ranges of subuid(5), or one id mapped to 0
@@ -10,6 +10,8 @@ containers.
 
 Source: user_namespaces(7), newuidmap(1), subuid(5).
 """
+
+# ruff: noqa: SIM105  contextlib is slow to import
 
 from __future__ import annotations
 
@@ -143,9 +145,9 @@ def ranges_of(kind: str, ids: Sequence[str]) -> list[tuple[int, int]]:
     for line in lines:
         name, _, rest = line.partition(":")
         start, _, count = rest.partition(":")
-        if name in ids and start.isascii() and start.isdigit() and count.isascii():
-            if count.isdigit() and 0 < int(count) < 1 << 32 and int(start) < 1 << 32:
-                found.append((int(start), int(count)))
+        digits = start.isascii() and start.isdigit() and count.isascii() and count.isdigit()
+        if name in ids and digits and 0 < int(count) < 1 << 32 and int(start) < 1 << 32:
+            found.append((int(start), int(count)))
     return found
 
 
@@ -178,7 +180,7 @@ def _map(pid: int) -> bool:
             for tool, own, found in zip(tools, (uid, gid), ranges, strict=True):
                 _run(str(tool), pid, own, found)
         except SampanError:
-            # Such as a newuidmap without its setuid bit: nothing has been written yet, or only uids.
+            # Such as a newuidmap without its setuid bit: nothing has been written yet.
             if _is_mapped(pid):
                 raise
         else:

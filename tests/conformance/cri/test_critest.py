@@ -95,7 +95,6 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield env
     finally:
         _sh(HARNESS / "prepare", "--stop", env=env, timeout=60)
-        subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
 
 
 def _sh(*argv: str | Path, env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -145,6 +144,8 @@ def address(short_path: Path, harness: dict[str, str]) -> Iterator[Path]:
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.wait(60)
+            link = harness["CNI_BRIDGE"]
+            subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 
 
 def test_no_spec_fails(address: Path, harness: dict[str, str]) -> None:

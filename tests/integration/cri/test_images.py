@@ -133,6 +133,9 @@ async def test_what_is_not_there(kubelet: Any, pushed: str) -> None:
     with pytest.raises(GRPCError) as caught:
         await pull(kubelet, "not a name")
     assert caught.value.status is Status.INVALID_ARGUMENT
+    with pytest.raises(GRPCError, match="RegistryUnavailable") as caught:
+        await pull(kubelet, "127.0.0.1:1/nobody/listens:1")
+    assert caught.value.status is Status.UNAVAILABLE
     pod = await kubelet.run_pod()
     with pytest.raises(GRPCError, match="pull it first"):
         await kubelet.run(pod)

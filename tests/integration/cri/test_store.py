@@ -75,7 +75,7 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def test_a_reboot(open_kubelet: Any, state: Path) -> None:
+async def test_a_reboot(open_kubelet: Any, root: Path, state: Path) -> None:
     """The state folder is gone with all that ran; the records are not."""
     async with open_kubelet() as kubelet:
         pod = await kubelet.run_pod()
@@ -90,7 +90,10 @@ async def test_a_reboot(open_kubelet: Any, state: Path) -> None:
                 unmount_pod(kubelet.cri.pod_folder(one))
     shutil.rmtree(state)
     state.mkdir(mode=0o711)
+    orphan = root / "io.containerd.grpc.v1.cri/containers/orphan/volumes"
+    orphan.mkdir(parents=True)
     async with open_kubelet() as kubelet:
+        assert not orphan.parent.exists()
         assert (await kubelet.pod_status(pod)).state == pb.SANDBOX_NOTREADY
         status = await kubelet.status(running)
         assert (status.state, status.exit_code, status.reason) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -212,7 +213,14 @@ async def test_grpc_over_tcp(stopped: Any, tmp_path: Path) -> None:
     try:
         assert (await VersionStub(channel).Version(Empty(), timeout=WAIT_S)).version
     finally:
+        transport: Any = channel._protocol.connection._transport  # type: ignore[union-attr]
+        sock = transport.get_extra_info("socket")
         channel.close()
+        transport.abort()
+        # TLS takes some rounds of the loop to let its socket go.
+        async with asyncio.timeout(WAIT_S):
+            while sock.fileno() >= 0:  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
 
 def test_required_plugins_must_work(stopped: Any) -> None:
@@ -230,3 +238,11 @@ def test_required_plugins_must_work(stopped: Any) -> None:
     )
     assert done.returncode == 1
     assert f"required plugin {uri} is disabled" in done.stderr
+
+
+@requires("ctr")
+def test_ctr_installs_where_the_configuration_says(ctr: Any, short_path: Path) -> None:
+    """`ctr install` asks introspection for the path of the plugin opt."""
+    listed = ctr.ok("plugins", "ls", "-d", "id==opt")
+    assert "path" in listed
+    assert "/opt/containerd" in listed

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sampan.engine.extensions import Verdict
 from sampan.engine.schema import Verifier
-from sampan.engine.verifiers import FolderVerifier, judge
+from sampan.engine.verifiers import FolderVerifier, VerifiedResolver, judge
 from sampan.errors import PermissionDenied
 from sampan.model.descriptor import OCI_MANIFEST, Descriptor
 from sampan.model.digest import of_bytes
 from sampan.model.durations import Duration
+from sampan.model.reference import Reference, parse
 
 IMAGE = Descriptor(media_type=OCI_MANIFEST, digest=of_bytes(b"m"), size=7)
 
@@ -75,3 +77,25 @@ async def test_a_verifier_that_fails_refuses() -> None:
     with pytest.raises(PermissionDenied, match=r"verifier b blocked pull of r/x .*failed: oh"):
         await judge({"b": Broken()}, "r/x", IMAGE)
     await judge({}, "r/x", IMAGE)
+
+
+async def test_a_resolver_asks_before_anything_is_fetched() -> None:
+    class Says:
+        def __init__(self, ok: bool) -> None:
+            self.ok = ok
+
+        async def verify(self, name: str, descriptor: Descriptor) -> Verdict:
+            return Verdict(self.ok and name == "docker.io/library/x:1", "so")
+
+    class Inner:
+        async def resolve(self, reference: Reference) -> Descriptor:
+            return IMAGE
+
+        async def fetcher(self, reference: Reference) -> Any: ...
+
+        async def pusher(self, reference: Reference) -> Any: ...
+
+    reference = parse("x:1")
+    assert await VerifiedResolver(Inner(), {"v": Says(True)}).resolve(reference) == IMAGE
+    with pytest.raises(PermissionDenied, match="for reason: so"):
+        await VerifiedResolver(Inner(), {"v": Says(False)}).resolve(reference)

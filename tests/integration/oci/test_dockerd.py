@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -37,15 +38,17 @@ class Docker:
             self.call("import", "-", "busybox", stdin=tar.stdout)
 
     def call(
-        self, *arguments: str, check: bool = True, stdin: object = subprocess.DEVNULL
+        self, *arguments: str, check: bool = True, stdin: IO[bytes] | int | None = None
     ) -> subprocess.CompletedProcess[str]:
-        command = ["docker", "--host", f"unix://{self._folder}/s", *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, stdin=stdin  # type: ignore[call-overload]
-        )  # fmt: skip
-        assert not check or done.returncode == 0, (
-            done.stderr, (self._folder / "log").read_text()[-2000:],
-        )  # fmt: skip
+            ["docker", "--host", f"unix://{self._folder}/s", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+        )
+        log = (self._folder / "log").read_text()[-2000:]
+        assert not check or done.returncode == 0, (done.stderr, log)
         return done
 
     def close(self) -> None:

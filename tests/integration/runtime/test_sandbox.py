@@ -41,7 +41,7 @@ async def test_two_tasks_in_one_shim(state: Path, rootfs: Path) -> None:
     with context.scope("default"):
         try:
             assert not await pods.ready("p")
-            pid = await pods.start("p")
+            assert await pods.start("p") > 1
             with pytest.raises(AlreadyExists):
                 await pods.start("p")
             assert await pods.ready("p")
@@ -49,7 +49,6 @@ async def test_two_tasks_in_one_shim(state: Path, rootfs: Path) -> None:
                 await tasks.create(name, spec=spec(rootfs, "sleep", "99"), pod=pods.bundle("p"))
                 await tasks.start(name)
             assert len(list((state / "s").iterdir())) == 1
-            assert os.path.exists(f"/proc/{pid}")
             await tasks.delete("a", force=True)
             assert (await tasks.state("b")).status is Status.RUNNING
             await tasks.delete("b", force=True)

@@ -20,14 +20,14 @@ async def client(root: Path, state: Path) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def left(root: Path, state: Path) -> Callable[[], list[str]]:
-    """What belongs to sandboxes and lies on disk, is mounted, or is a cgroup; empty if none does."""
+    """What belongs to sandboxes and lies on disk or is mounted; empty if nothing does."""
 
     def look() -> list[str]:
         containers = root / "containers"
         # One that was killed between name and folder leaves a name for some seconds.
         names = [path for path in containers.glob("*/names/*") if _used(path)]
         found = [f"name {path}" for path in names]
-        found += [f"folder {path}" for path in containers.glob("*/*") if path.name != "names"]
+        found += [f"folder {path}" for path in containers.glob("*/[0-9a-f]*")]
         found += [f"snapshot {path}" for path in root.glob("**/snapshots/*") if path.name.isdigit()]
         found += [f"task {path}" for path in state.glob("io.containerd.runtime.v2.task/*/*")]
         found += [f"socket {path}" for path in state.glob("s/*")]

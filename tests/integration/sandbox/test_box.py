@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC221
 """A sandbox as its users see it."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117
 """Forks, snapshots, rollbacks, differences and images."""
 
 import asyncio

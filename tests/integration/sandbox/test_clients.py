@@ -1,4 +1,5 @@
-"""Many processes on one root: sandboxes made, used, cancelled and killed at random; nothing stays."""
+# ruff: noqa: T201, ASYNC251, ASYNC240
+"""Many processes on one root: sandboxes made, cancelled and killed at random; nothing stays."""
 
 import os
 import random

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117
 """One suite for both clients: in process, and through the daemon."""
 
 import subprocess

@@ -40,7 +40,9 @@ def test_example(path: Path, root: Path, state: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: Path(page).stem)
 def test_page(page: str, root: Path, state: Path, tmp_path: Path) -> None:
     """The blocks of a page are one program, in their order."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (TOP / page).read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (TOP / page).read_text(), re.MULTILINE | re.DOTALL
+    )
     assert blocks
     program = tmp_path / "page.py"
     program.write_text("import sampan\n" + "\n".join(blocks))

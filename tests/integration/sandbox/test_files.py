@@ -1,3 +1,4 @@
+# ruff: noqa: SIM105
 """Files in and out; and a container that swaps them meanwhile."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC220, ASYNC240, PT012, PT017, ANN204, C416
 """Nothing outlives what made it: judged by the kernel and the disk, not by what we believe."""
 
 import asyncio
@@ -118,16 +119,15 @@ async def test_the_timeout_of_a_sandbox_ends_it(
 
 
 async def test_the_timeout_of_a_run_kills_its_tree_and_nothing_else(client: Client) -> None:
-    async with client.sandbox("host:") as box:
-        async with box.exec("sleep", "1000") as other:
-            with pytest.raises(TimeoutExpired) as caught:
-                script = "setsid sleep 999 & echo begun; sleep 999"
-                await box.run("sh", "-c", script, timeout=1)
-            assert caught.value.stdout == b"begun\n"
-            seen = await box.run("sh", "-c", "for f in /proc/[0-9]*/cmdline; do cat $f; done")
-            assert b"sleep\x00999" not in seen.stdout
-            assert b"sleep\x001000" in seen.stdout
-            assert other.returncode is None
+    async with client.sandbox("host:") as box, box.exec("sleep", "1000") as other:
+        with pytest.raises(TimeoutExpired) as caught:
+            script = "setsid sleep 999 & echo begun; sleep 999"
+            await box.run("sh", "-c", script, timeout=1)
+        assert caught.value.stdout == b"begun\n"
+        seen = await box.run("sh", "-c", "for f in /proc/[0-9]*/cmdline; do cat $f; done")
+        assert b"sleep\x00999" not in seen.stdout
+        assert b"sleep\x001000" in seen.stdout
+        assert other.returncode is None
 
 
 async def test_leaving_an_exec_ends_it(client: Client) -> None:
@@ -167,7 +167,8 @@ class Cancelling:
 
     def __await__(self):  # type: ignore[no-untyped-def]
         iterator = self._work.__await__()  # type: ignore[attr-defined]
-        value, error = None, None
+        value: object = None
+        error: BaseException | None = None
         while True:
             try:
                 awaited = iterator.throw(error) if error else iterator.send(value)

@@ -1,3 +1,4 @@
+# ruff: noqa: PT012
 """Programs with streams, as `subprocess` has them."""
 
 import asyncio

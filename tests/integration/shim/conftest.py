@@ -119,6 +119,13 @@ def process(*args: str) -> dict[str, object]:
     return {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
 
 
+def _is_shim(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "sampan-shim\n"
+    except OSError:
+        return False
+
+
 @pytest.fixture(params=["native", "forked"])
 def ours(request: pytest.FixtureRequest) -> str:
     """Our shim, exec'd and forked by a zygote."""
@@ -184,10 +191,7 @@ class Shim:
         """Wait until its server has gone to rest; what comes next is for another."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         until_s = time.monotonic() + 10
-        while any(
-            Path(f"/proc/{child}/comm").read_text() == "sampan-shim\n"
-            for child in children.read_text().split()
-        ):
+        while any(_is_shim(child) for child in children.read_text().split()):
             assert time.monotonic() < until_s, "the server does not rest"
             select.select([], [], [], 0.01)
 

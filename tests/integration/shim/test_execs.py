@@ -129,3 +129,21 @@ def test_an_exec_that_fails_leaves_no_group(new_shim: NewShim, ours: str, folder
         assert not [each for each in group_of(init).iterdir() if each.is_dir()]
     finally:
         shim.close()
+
+
+def test_an_exec_fits_where_one_process_fits(new_shim: NewShim, ours: str, folder: Path) -> None:
+    """The process between us and the exec is one more than the limit allows."""
+    shim = new_shim(ours, folder, "sleep", "1000")
+    spec = json.loads((shim.bundle / "config.json").read_text())
+    spec["linux"]["resources"] = {"pids": {"limit": 2}}
+    (shim.bundle / "config.json").write_text(json.dumps(spec))
+    try:
+        init = shim.create().pid
+        shim.call("Start", id="c1")
+        for number in range(3):
+            begin(shim, f"e{number}", "true")
+            assert shim.call("Wait", id="c1", exec_id=f"e{number}").exit_status == 0
+            shim.call("Delete", id="c1", exec_id=f"e{number}")
+        assert init in pids(shim)
+    finally:
+        shim.close()

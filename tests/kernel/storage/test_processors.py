@@ -57,7 +57,7 @@ def test_the_shortest_way() -> None:
 
 
 async def apply(root: Path, processors: Processors, media_type: str, data: bytes) -> dict[str, str]:
-    root.mkdir(exist_ok=True)
+    os.makedirs(root, exist_ok=True)
     store, snapshots = LocalStore(root / "content"), OverlaySnapshotter(str(root / "overlay"))
 
     class Runner(SpawnRunner):

@@ -31,7 +31,8 @@ FIGURES = "unit/cri/stats/test_messages.py"
 METRICS = "unit/cri/stats/test_metrics.py"
 
 WORDS = {
-    "Checkpoint": CHECKPOINTS, "Restore": CHECKPOINTS, "Stats": FIGURES, "Usage": FIGURES, "Psi": FIGURES, "UInt64": FIGURES, "Metric": METRICS,
+    "Checkpoint": CHECKPOINTS, "Restore": CHECKPOINTS,
+    "Stats": FIGURES, "Usage": FIGURES, "Psi": FIGURES, "UInt64": FIGURES, "Metric": METRICS,
     "Exec": CONTAINERS, "Attach": STREAMS, "PortForward": STREAMS, "Image": IMAGES,
     "Auth": IMAGES, "Filesystem": IMAGES, "Version": NODE, "Status": NODE, "RuntimeC": NODE,
     "RuntimeH": NODE, "RuntimeF": NODE, "NetworkConfig": NODE, "UpdatePod": NODE,

@@ -184,6 +184,9 @@ def test_devices() -> None:
     nodes, rules = devices.devices_of(config, all_host=False, all_allowed=False)
     assert (nodes[0].path, nodes[0].major, nodes[0].minor) == ("/dev/nothing", 1, 3)
     assert (rules[1].allow, rules[1].access, rules[1].major) == (True, "r", 1)
+    config.linux.security_context.run_as_user.value = 7
+    nodes, _ = devices.devices_of(config, all_host=False, all_allowed=False, owned=True)
+    assert (nodes[0].uid, nodes[0].gid) == (7, 0)
     for path, access in (("/dev/none-there", "r"), ("/dev/null", "rx"), ("/etc/passwd", "r")):
         wrong = pb.ContainerConfig(devices=[pb.Device(host_path=path, permissions=access)])
         with pytest.raises(InvalidArgument):

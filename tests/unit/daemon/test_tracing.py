@@ -15,6 +15,7 @@ from grpclib.const import Status
 from sampan.daemon import logs, tracing
 from sampan.daemon.calls import Call
 from sampan.errors import FailedPrecondition
+from sampan.testing import require
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_exporter_is_refused() -> None:
-    pytest.importorskip("opentelemetry.sdk")
+    require("module:opentelemetry.sdk")
     with pytest.raises(FailedPrecondition, match="jaeger"):
         tracing.Tracing({"OTEL_TRACES_EXPORTER": "jaeger"})
 
@@ -78,7 +79,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 
 
 def test_a_call_becomes_a_span_of_its_caller(collector: list[bytes]) -> None:
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    require("module:opentelemetry.exporter.otlp.proto.http")
     tracer = tracing.Tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "given"})
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     headers = {

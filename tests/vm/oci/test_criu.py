@@ -76,8 +76,9 @@ def restore(runtime: Runtime, bundle: Bundle, image: Path, out: int, *flags: str
     where = ("--bundle", str(bundle.path), "--image-path", str(image))
     arguments = ("restore", "-d", *where, *flags, bundle.id)
     with open("/dev/null", "rb") as null:
-        stdio = {"stdin": null.fileno(), "stdout": out, "stderr": out}
-        result = runtime.call(*arguments, **stdio, timeout_s=120)
+        result = runtime.call(
+            *arguments, stdin=null.fileno(), stdout=out, stderr=out, timeout_s=120
+        )
     assert result.returncode == 0, result.stderr
 
 

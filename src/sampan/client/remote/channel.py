@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
@@ -51,7 +50,7 @@ class Connection:
         """
         try:
             return await method(request, metadata=self._metadata(), timeout=timeout_s)
-        except (GRPCError, StreamTerminatedError, OSError, asyncio.TimeoutError) as err:
+        except (TimeoutError, GRPCError, StreamTerminatedError, OSError) as err:
             raise self._translated(err) from err
 
     async def stream(self, method: Any, request: Any) -> AsyncIterator[Any]:

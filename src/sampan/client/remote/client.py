@@ -30,7 +30,7 @@ from sampan.client.remote.stores import (
 )
 from sampan.client.remote.tasks import RemoteTasks
 from sampan.concurrency import to_thread
-from sampan.errors import Unimplemented
+from sampan.errors import PermissionDenied, Unimplemented
 from sampan.events import Envelope
 from sampan.model.opaque import Opaque
 from sampan.model.platform import default
@@ -204,6 +204,10 @@ async def _root(connection: Connection, settings: Settings) -> Path:
     return settings.root
 
 
+def _is_closed_to_us(path: str) -> bool:
+    return os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)
+
+
 @asynccontextmanager
 async def open_remote(settings: Settings, address: str, *, namespace: str) -> AsyncIterator[Client]:
     """Connect to the daemon at `address`, with the namespace set for the whole block.
@@ -212,11 +216,7 @@ async def open_remote(settings: Settings, address: str, *, namespace: str) -> As
       Unavailable: nobody answers there.
       PermissionDenied: the socket is not for this user.
     """
-    if not os.access(address.removeprefix("unix://"), os.R_OK | os.W_OK) and os.path.exists(
-        address.removeprefix("unix://")
-    ):
-        from sampan.errors import PermissionDenied
-
+    if _is_closed_to_us(address.removeprefix("unix://")):
         raise PermissionDenied(f"the daemon's socket {address} is not for this user: run as root")
     connection = Connection(address)
     with context.scope(namespace):

@@ -57,14 +57,18 @@ async def create(cri: Cri, request: pb.CreateContainerRequest) -> pb.CreateConta
     if not config.HasField("metadata") or not config.metadata.name:
         raise InvalidArgument("container config must include metadata with a name")
     pod = cri.pod(request.pod_sandbox_id)
-    if not pod.ready:
-        raise FailedPrecondition(f"sandbox {pod.id} is not running: no container can be made in it")
+    _check_ready(pod)
     made = await cri.flights.join(
         container_name(config.metadata, pod.config.metadata),
         request.SerializeToString(deterministic=True),
         lambda: _create(cri, pod, config),
     )
     return pb.CreateContainerResponse(container_id=made)
+
+
+def _check_ready(pod: Pod) -> None:
+    if not pod.ready:
+        raise FailedPrecondition(f"sandbox {pod.id} is not running: no container can be made in it")
 
 
 async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
@@ -81,16 +85,20 @@ async def _create(cri: Cri, pod: Pod, config: pb.ContainerConfig) -> str:
                 await cri.engine.metadata.containers.create(container.row())
                 # Until here the snapshot was nobody's, and a collection may have taken it. A look
                 # costs less than a lease's two transactions.
-                if await _has_root(cri, container):
-                    break
-                await cri.engine.metadata.containers.delete(key)
+                if not await _has_root(cri, container):
+                    await cri.engine.metadata.containers.delete(key)
+                    continue
+                # Who stops the pod has said so before looking for its containers: either they find
+                # this one, or we see that they were here.
+                _check_ready(pod)
+                cri.containers[key] = container
+                break
             except BaseException:
                 await shielded(_UNDO_S, _undo(cri, key))
                 raise
     except BaseException:
         cri.container_names.release(name, key)
         raise
-    cri.containers[key] = container
     await cri.plugged.created(pod, container)
     await cri.events.container(pb.CONTAINER_CREATED_EVENT, container)
     return key
@@ -238,6 +246,8 @@ def _map_labels(pod: Pod) -> dict[str, str]:
 
 async def _undo(cri: Cri, id: str) -> None:
     snapshots = cri.engine.metadata.snapshotter(cri.settings.images.snapshotter)
+    with suppress(NotFound):
+        await cri.engine.metadata.containers.delete(id)
     with suppress(NotFound):
         await snapshots.remove(id)
     await to_thread(volumes.unmount, cri.container_folder(id))

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from sampan.cri.core import Cri
     from sampan.cri.store.records import Pod
 
-__all__ = ["drop_views", "of_config", "of_images", "unmount"]
+__all__ = ["GC_ROOT", "KEPT", "drop_views", "of_config", "of_images", "unmount"]
 
 _DETACH: Final = 2 | 8
 _NOBODY: Final = 65534
-_ROOTED: Final = {"containerd.io/gc.root": "image-volume"}
+GC_ROOT: Final = "containerd.io/gc.root"
+KEPT: Final = ("image-volume", "pause")
+"""Values of that label on snapshots of ours."""
+_ROOTED: Final = {GC_ROOT: KEPT[0]}
 """Nothing refers to a view: it is kept until its container is removed."""
 _FAILED: Final = "ImageVolumeMountFailed"
 """Kubelet shows this word as the reason, and looks for it."""

@@ -15,12 +15,10 @@ from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.cri.images.store import LABEL_MANAGED, LABEL_PINNED
 from sampan.distribution import Fetcher, Progress, Pusher
 from sampan.distribution.registry.auth import Credentials
-from sampan.distribution.registry.client import RegistryClient, RegistryOptions
-from sampan.distribution.registry.credentials import StaticCredentials
-from sampan.distribution.registry.hosts import HostsOptions
+from sampan.distribution.registry.credentials import CredentialSource, StaticCredentials
 from sampan.distribution.transfer import Limits, Stores, Transfer
 from sampan.distribution.transfer.unpacking import SnapshotUnpacker, unpack_present
-from sampan.errors import DeadlineExceeded, InvalidArgument
+from sampan.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from sampan.metadata import Image
 from sampan.model.descriptor import Descriptor
 from sampan.model.image import Manifest
@@ -43,7 +41,11 @@ async def pull(cri: Cri, request: pb.PullImageRequest) -> pb.PullImageResponse:
     """
     reference = parse(request.image.image)
     auth = request.auth if request.HasField("auth") else None
-    content = await pull_reference(cri, reference, auth)
+    try:
+        content = await pull_reference(cri, reference, auth)
+    except Unavailable as err:
+        # Kubelet looks for this word, to tell an absent registry from an absent image.
+        raise Unavailable(f"RegistryUnavailable: {err}") from err
     return pb.PullImageResponse(image_ref=content)
 
 
@@ -99,7 +101,7 @@ def _stores(cri: Cri) -> Stores:
 def _unpacker(cri: Cri) -> SnapshotUnpacker:
     snapshots = cri.engine.metadata.snapshotter(cri.settings.images.snapshotter)
     return SnapshotUnpacker(
-        snapshots.name, snapshots, cri.engine.metadata.content, cri.engine.run_worker
+        snapshots.name, snapshots, cri.engine.metadata.content, cri.engine.runner
     )
 
 
@@ -107,8 +109,15 @@ def _unpacker(cri: Cri) -> SnapshotUnpacker:
 async def _transfer(
     cri: Cri, reference: Reference, auth: pb.AuthConfig | None
 ) -> AsyncIterator[Transfer]:
+    # aiohttp costs a daemon that never pulls 120 ms and some MB.
+    from sampan.distribution.registry.client import RegistryClient, RegistryOptions
+    from sampan.distribution.registry.hosts import HostsOptions
+
     wanted = cri.settings.images
-    source = StaticCredentials(reference.domain, credentials_of(cri, reference.domain, auth))
+    given = credentials_of(cri, reference.domain, auth)
+    source: CredentialSource | None = StaticCredentials(reference.domain, given)
+    if given == Credentials():
+        source = cri.engine.credentials(source)
     headers = {name: tuple(values) for name, values in wanted.registry.headers.items()}
     folders = (cri.engine.settings.hosts_dir, *cri.settings.certs)
     options = RegistryOptions(
@@ -119,7 +128,7 @@ async def _transfer(
     async with RegistryClient(options) as client:
         yield Transfer(
             _stores(cri),
-            client,
+            cri.engine.verified(client),
             unpacker=_unpacker(cri),
             limits=Limits(downloads=wanted.max_concurrent_downloads),
             flights=cri.images.flights,

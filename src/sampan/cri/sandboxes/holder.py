@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -129,13 +130,12 @@ async def start(cri: Cri, pod: Pod) -> None:
 
 async def _image_root(cri: Cri, pod: Pod, name: str) -> tuple[list[RootMount], tuple[str, ...]]:
     from sampan.cri.containers.create import prepare_root
+    from sampan.cri.containers.volumes import GC_ROOT, KEPT
     from sampan.cri.spec.process import arguments_of
 
     image = await cri.images.get(name)
     snapshotter = cri.settings.images.snapshotter
-    mounts = await prepare_root(
-        cri, pod, image, pod.id, snapshotter, {"containerd.io/gc.root": "pause"}
-    )
+    mounts = await prepare_root(cri, pod, image, pod.id, snapshotter, {GC_ROOT: KEPT[1]})
     return list(mounts), arguments_of(pb.ContainerConfig(), image.config)
 
 
@@ -146,7 +146,7 @@ def _root(state: Path) -> Path:
         for folder in ("proc", "dev", "sys"):
             (root / folder).mkdir(mode=0o755, parents=True, exist_ok=True)
         root.chmod(0o755)
-        temporary = root / f".pause.{os.getpid()}"
+        temporary = root / f".pause.{secrets.token_hex(4)}"
         temporary.write_bytes(program(os.uname().machine))
         temporary.chmod(0o555)
         temporary.rename(binary)

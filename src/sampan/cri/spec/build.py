@@ -62,6 +62,7 @@ def build(config: pb.ContainerConfig, parts: Parts) -> Spec:
         all_host=all_host,
         all_allowed=all_host
         or (security.privileged and handler.privileged_without_host_devices_all_devices_allowed),
+        owned=settings.device_ownership_from_security_context,
     )
     user = user_of(security, parts.image.user, parts.root_fd)
     resources = config.linux.resources

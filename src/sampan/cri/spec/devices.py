@@ -17,7 +17,7 @@ _SKIPPED = ("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev")
 
 
 def devices_of(
-    config: pb.ContainerConfig, *, all_host: bool, all_allowed: bool
+    config: pb.ContainerConfig, *, all_host: bool, all_allowed: bool, owned: bool = False
 ) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
     """Return device nodes, and what the devices cgroup shall allow.
 
@@ -25,6 +25,7 @@ def devices_of(
       config: The request's.
       all_host: Make every device of the host, too.
       all_allowed: Let every device be used, also those made later.
+      owned: Those that are asked for belong to the container's user and group.
 
     Raises:
       InvalidArgument: there is no such device, or permissions are not of `rwm`.
@@ -41,7 +42,8 @@ def devices_of(
         found = list(_of(os.path.realpath(wanted.host_path), target))
         if not found:
             raise InvalidArgument(f"device {wanted.host_path} does not exist on this node")
-        for one in found:
+        for device in found:
+            one = _given_to(config.linux.security_context, device) if owned else device
             nodes[one.path] = one
             rules.append(
                 DeviceRule(
@@ -49,6 +51,12 @@ def devices_of(
                 )
             )
     return tuple(nodes.values()), tuple(rules)
+
+
+def _given_to(security: pb.LinuxContainerSecurityContext, device: Device) -> Device:
+    """Return the device as the container's own, where the request names a user by number."""
+    uid, gid = security.run_as_user.value, security.run_as_group.value
+    return device.replace(uid=uid or device.uid, gid=gid or device.gid)
 
 
 def _of(path: str, target: str) -> Iterator[Device]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.cri.v1 import api_pb2 as pb
 from sampan.concurrency import to_thread
-from sampan.cri.containers.volumes import unmount
+from sampan.cri.containers.volumes import GC_ROOT, KEPT, unmount
 from sampan.cri.containers.watch import UNKNOWN_STATUS, finish, watch
 from sampan.cri.sandboxes.namespaces import unmount_pod
 from sampan.cri.store import state
@@ -123,6 +123,15 @@ async def _sweep(cri: Cri) -> None:
                     await snapshots.remove(folder.name)
             except (OSError, SampanError):
                 log.exception("a leftover stays: %s", folder)
+    for folder in await to_thread(_children, cri.root / "containers"):
+        if folder.name not in cri.containers:
+            await to_thread(cri.remove_folder, folder)
+    # Views are kept by a label alone, so nobody else collects them.
+    async for info in snapshots.walk([f'labels."{GC_ROOT}"']):
+        owner = info.name.partition("-image-")[0]
+        if info.labels[GC_ROOT] in KEPT and owner not in cri.containers and owner not in cri.pods:
+            with suppress(NotFound):
+                await snapshots.remove(info.name)
 
 
 def _children(folder: Path) -> list[Path]:

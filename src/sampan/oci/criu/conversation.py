@@ -5,7 +5,6 @@ from __future__ import annotations
 import _socket
 import fcntl
 import os
-import shutil
 
 from sampan.errors import Unimplemented
 from sampan.linux import fds
@@ -51,7 +50,7 @@ class Criu:
         Raises:
           Unimplemented: there is no criu here.
         """
-        found = program or shutil.which("criu", path=f"{os.environ.get('PATH', '')}:{_ADMIN_PATH}")
+        found = program or _find("criu")
         if not found:
             raise Unimplemented("checkpoint and restore need criu, which is not installed")
         kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
@@ -171,3 +170,12 @@ def _reasons(log: str) -> list[str]:
             missing.append(f"this kernel has no socket diagnostics for {sockets}")
     # What it found out about the kernel comes first, what ended it last.
     return found[-_MOST_REASONS:] or missing[:_MOST_REASONS]
+
+
+def _find(name: str) -> str:
+    """Return the path of a program, or nothing. `shutil` would stay in the memory of a zygote."""
+    for folder in f"{os.environ.get('PATH', '')}:{_ADMIN_PATH}".split(":"):
+        path = f"{folder}/{name}"
+        if folder and os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return ""

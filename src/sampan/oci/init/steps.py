@@ -58,6 +58,7 @@ __all__ = ["ExecFailed", "join_cgroups", "run"]
 
 _TIOCSCTTY, _TIOCGPTPEER, _TIOCSWINSZ = 0x540E, 0x5441, 0x5414
 _SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
+_ALL_CPUS = range(8192 if (os.cpu_count() or 1) > 1024 else 1024)
 _MAX_PASSWD = 1 << 20
 _KEY_USR_SEARCH = 0x00080000
 
@@ -93,6 +94,9 @@ def _take_steps(birth: Birth) -> None:
     _expect_go(birth)
     prctl.set_dumpable(False)
     signals.reset_dispositions()
+    if plan.resets_affinity:
+        # To all that the cpuset allows, whatever the caller was bound to.
+        os.sched_setaffinity(0, _ALL_CPUS)
     os.setsid()
     _join_namespaces(birth)
     if birth.namespaces_have_user:

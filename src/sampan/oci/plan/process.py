@@ -7,6 +7,7 @@ import os
 from sampan.errors import InvalidArgument
 from sampan.linux import capabilities
 from sampan.linux.process import RLIM_INFINITY, RLIMITS
+from sampan.linux.scheduling import SCHED_POLICIES
 from sampan.oci import log
 from sampan.oci.plan import scheduling as sched
 from sampan.oci.seccomp import Filter, compile_filter
@@ -44,6 +45,13 @@ class ProcessPlan:
         "oom_score_adj", "path", "personality", "rlimits", "scheduler", "seccomp", "selinux",
         "terminal", "uid", "umask",
     )  # fmt: skip
+
+    @property
+    def resets_affinity(self) -> bool:
+        """Whether it may run on every CPU of its cpuset; SCHED_DEADLINE allows no choice."""
+        if self.affinity_initial is not None or self.affinity_final is not None:
+            return False
+        return self.scheduler is None or self.scheduler.policy != SCHED_POLICIES["SCHED_DEADLINE"]
 
     def __init__(self) -> None:
         self.args: list[bytes] = []

@@ -17,6 +17,7 @@ from sampan.api.containerd.types.transfer.importexport_pb2 import (
 from sampan.api.containerd.types.transfer.registry_pb2 import DISABLED, OCIRegistry
 from sampan.concurrency import shielded, to_thread
 from sampan.distribution import Fetcher, Pusher, Resolver, archive
+from sampan.distribution.registry.credentials import CredentialSource
 from sampan.distribution.transfer import Limits, Selection, Stores, Transfer, Unpacker
 from sampan.distribution.transfer.children import gc_labels, ref_key
 from sampan.distribution.transfer.download import Flights, first_error
@@ -49,8 +50,8 @@ _ECHO_BYTES: Final = 1 << 20
 class Policy:
     """What the daemon's configuration says of transfers."""
 
-    hosts_dir: Path
-    """certs.d, for requests that name no folder of their own."""
+    hosts_dir: Path | Callable[[], Path]
+    """certs.d, for requests that name no folder of their own; asked each time, if it may change."""
     snapshotter: str = "overlayfs"
     """For unpacks that name none."""
     limits: Limits = field(default_factory=Limits)
@@ -58,6 +59,8 @@ class Policy:
     """For proxies."""
     verify: Callable[[str, Descriptor], Awaitable[None]] | None = None
     """Refuses an image, by raising, before it is fetched."""
+    credentials: CredentialSource | None = None
+    """For requests without credentials of their own; None is nobody's."""
 
 
 class Operations:
@@ -223,11 +226,13 @@ class Operations:
         lines = None
         if resolver.http_debug != DISABLED and resolver.logs_stream:
             lines = Lines(self._streams.get(resolver.logs_stream))
+        folder = self._policy.hosts_dir
         client = client_for(
             place,
-            hosts_dir=self._policy.hosts_dir,
+            hosts_dir=folder() if callable(folder) else folder,
             environ=self._policy.environ,
             credentials=asks,
+            fallback=self._policy.credentials,
             lines=lines,
         )
         try:

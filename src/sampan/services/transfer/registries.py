@@ -7,17 +7,19 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
 from sampan.api.containerd.types.transfer import registry_pb2 as pb
 from sampan.distribution.registry.auth import Credentials
-from sampan.distribution.registry.client import RegistryClient, RegistryOptions
-from sampan.distribution.registry.hosts import HostsOptions
+from sampan.distribution.registry.credentials import CredentialSource
 from sampan.errors import Canceled, DeadlineExceeded, InvalidArgument, Unauthenticated
 from sampan.services.streaming.flow import Sink
 from sampan.services.streaming.registry import Stream
+
+if TYPE_CHECKING:
+    from sampan.distribution.registry.client import RegistryClient
 
 __all__ = ["Lines", "StreamCredentials", "client_for"]
 
@@ -84,6 +86,7 @@ def client_for(
     environ: Mapping[str, str],
     credentials: Stream | None,
     lines: Lines | None,
+    fallback: CredentialSource | None = None,
 ) -> RegistryClient:
     """Return a client as the request describes it; the caller closes it.
 
@@ -93,10 +96,17 @@ def client_for(
       environ: For proxies.
       credentials: Whom to ask for them; nobody's are used otherwise.
       lines: Told what is asked and answered.
+      fallback: Whose credentials are used where the request has none.
     """
+    # aiohttp costs a daemon that never pulls 120 ms and some MB.
+    from sampan.distribution.registry.client import RegistryClient, RegistryOptions
+    from sampan.distribution.registry.hosts import HostsOptions
+
     resolver = place.resolver
     plain = {"http": True, "https": False}.get(resolver.default_scheme)
-    source = StreamCredentials(credentials, place.reference) if credentials else _Nobody()
+    source: CredentialSource = fallback or _Nobody()
+    if credentials:
+        source = StreamCredentials(credentials, place.reference)
     return RegistryClient(
         RegistryOptions(
             hosts=HostsOptions(

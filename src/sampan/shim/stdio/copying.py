@@ -6,16 +6,21 @@ import errno
 import os
 import select
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from sampan.rpc.loop import ERR, HUP, IN, OUT, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeAlias
+else:  # `typing` would stay in the memory of every zygote
+    Protocol = object
 
 __all__ = ["Copy", "FdSink", "Saved", "Sink"]
 
 _CHUNK = 64 << 10
 _TURNS = 16
 
-Saved = tuple[Any, ...]
+Saved: TypeAlias = "tuple[Any, ...]"
 """Plain values: the kind of a sink, then what it is made of."""
 
 

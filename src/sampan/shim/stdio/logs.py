@@ -5,10 +5,10 @@ A full disk does not stop a container: what cannot be written is dropped.
 
 from __future__ import annotations
 
+import _json
 import contextlib
 import os
 import time
-from json.encoder import encode_basestring
 
 from sampan.errors import InvalidArgument
 
@@ -171,7 +171,9 @@ class LogSink:
 
     def _json(self, line: bytes, whole: bool) -> bytes:
         # Bytes that are no UTF-8 become \\udcXX: valid JSON, from which readers get them back.
-        text = encode_basestring(line.decode(errors="surrogateescape") + ("\n" if whole else ""))
+        text = _json.encode_basestring(
+            line.decode(errors="surrogateescape") + ("\n" if whole else "")
+        )
         entry = f'{{"log":{text},"stream":"{self._stream}","time":"{_now()}"}}\n'
         return entry.encode(errors="backslashreplace")
 

@@ -6,8 +6,6 @@ import fcntl
 import os
 import struct
 import termios
-from dataclasses import dataclass
-from typing import Any
 
 from sampan.errors import FailedPrecondition, InvalidArgument
 from sampan.rpc.loop import Timer
@@ -20,19 +18,27 @@ from sampan.shim.stdio.logs import LogFile
 from sampan.shim.stdio.sinks import Nowhere, sink_for
 from sampan.shim.stdio.uris import parse
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["Streams", "Wanted"]
 
 _DRAIN_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """What a request asks for."""
 
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
-    terminal: bool = False
+    __slots__ = ("stderr", "stdin", "stdout", "terminal")
+
+    def __init__(
+        self, stdin: str = "", stdout: str = "", stderr: str = "", terminal: bool = False
+    ) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.terminal = terminal
 
 
 class Streams:

@@ -15,7 +15,6 @@ from sampan.concurrency.trace import trace
 from sampan.errors import (
     AlreadyExists,
     FailedPrecondition,
-    InvalidArgument,
     OutOfRange,
     ResourceExhausted,
     Unavailable,

@@ -23,6 +23,7 @@ from sampan.storage.snapshots.overlay import FolderSnapshotter
 
 __all__ = ["NativeLayout", "NativeSnapshotter", "copy_tree"]
 
+
 def _copy_attributes(source: str, target: str) -> None:
     for name in os.listxattr(source, follow_symlinks=False):
         with contextlib.suppress(OSError):

@@ -229,7 +229,8 @@ def task_wait_ends_with_its_caller(peer: Any, rootfs: Path) -> Any:
         call(peer, "Start", container_id=name)
         request.container_id = name
         said = peer.code("tasks.v1.Tasks/Wait", request, tasks.WaitResponse, timeout_s=0.3)
-        return [said, state(peer, name)[0]]
+        # Who of client and server sees the deadline first is a race.
+        return [said in ("DEADLINE_EXCEEDED", "CANCELLED"), state(peer, name)[0]]
 
 
 @case

@@ -44,6 +44,17 @@ def version_of_the_server(peer: Any, rootfs: Path) -> Any:
     return bool(shown.version)
 
 
+@case
+def health(peer: Any, rootfs: Path) -> Any:
+    from grpclib.health.v1 import health_pb2 as pb
+
+    del rootfs
+    check = "/grpc.health.v1.Health/Check"
+    answer = peer.get(check, pb.HealthCheckRequest(), pb.HealthCheckResponse)
+    unknown = pb.HealthCheckRequest(service="no.such.Service")
+    return [answer.status, peer.code(check, unknown, pb.HealthCheckResponse)]
+
+
 def test_every_method_was_called(called: set[str]) -> None:
     """Of all services, by the cases of this folder; run alone, this file has nothing to judge."""
     from google.protobuf import descriptor_pool
