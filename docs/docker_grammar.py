@@ -1,7 +1,7 @@
 """Make docs/reference/docker.md: docker's flags beside ours, from `docker VERB --help` itself.
 
-    python docs/docker_grammar.py            write the page
-    python docs/docker_grammar.py --check    exit with 1 if it is not what both programs say
+python docs/docker_grammar.py            write the page
+python docs/docker_grammar.py --check    exit with 1 if it is not what both programs say
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from generate import parser_of
+
 from sampan.cli.commands import COMMANDS
 
 PAGE = Path(__file__).resolve().parent / "reference" / "docker.md"
@@ -48,7 +49,8 @@ DIFFERENT = {
 
 def docker_flags(verb: str) -> list[str]:
     """Return the long names of docker's flags of a verb, as its own help has them."""
-    done = subprocess.run(["docker", *verb.split(), "--help"], capture_output=True, text=True)
+    command = ["docker", *verb.split(), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return re.findall(r"^\s+(?:-\w, )?(--[a-z0-9-]+)", done.stdout, re.MULTILINE)
 
 
@@ -74,8 +76,8 @@ def page() -> str:
     lines = [
         "# Docker's flags and ours",
         "",
-        "Made by `docs/docker_grammar.py` from `docker VERB --help` and from our parsers. Flags that",
-        "only we have are in the [command line reference](cli.md).",
+        "Made by `docs/docker_grammar.py` from `docker VERB --help` and from our parsers. Flags",
+        "that only we have are in the [command line reference](cli.md).",
         "",
         "| verb | flag | here |",
         "|---|---|---|",
@@ -103,7 +105,7 @@ def main() -> int:
     if "--check" in sys.argv:
         if PAGE.exists() and PAGE.read_text() == text:
             return 0
-        print(f"{PAGE.name} is not what docker and we say")
+        sys.stdout.write(f"{PAGE.name} is not what docker and we say\n")
         return 1
     PAGE.write_text(text)
     return 0

@@ -1,7 +1,7 @@
 """Make the pages that come of the program itself: docs/reference/cli.md and packaging/man/*.1.
 
-    python docs/generate.py            write them
-    python docs/generate.py --check    exit with 1 if one is not what the parsers say
+python docs/generate.py            write them
+python docs/generate.py --check    exit with 1 if one is not what the parsers say
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def main() -> int:
             continue
         stale += 1
         if "--check" in sys.argv:
-            print(f"{path.relative_to(HERE.parent)} is not what the program says")
+            sys.stdout.write(f"{path.relative_to(HERE.parent)} is not what the program says\n")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

@@ -15,6 +15,8 @@ from bench.stage import Stage
 
 _IMAGE = "localhost/sampan-bench:1"
 _BAR = 0.2
+# Its defaults raise limits, which needs CAP_SYS_RESOURCE.
+_MODEST = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
 
 
 def rows(stage: Stage) -> Iterator[Row]:
@@ -28,6 +30,9 @@ def rows(stage: Stage) -> Iterator[Row]:
             if podman:
                 programs["podman"] = lambda: _theirs(podman)
             found = Interleaved(programs, rounds).run()
+            if podman:
+                # Its storage leaves mounts behind.
+                subprocess.run([*podman, "system", "reset", "-f"], capture_output=True)
     for figure, name in (
         ("start", "Sandbox: start to first output"),
         ("exec", "Sandbox: run a program"),
@@ -57,7 +62,7 @@ def _ours(client: sampan.Client) -> Figures:
 
 
 def _podman(top: Path) -> list[str]:
-    """Return podman's command line with a storage of its own and a small image; empty if it cannot."""
+    """Return podman's command line, with its own storage and a small image; empty if it cannot."""
     if shutil.which("podman") is None or shutil.which("busybox") is None:
         return []
     folders = ["--root", str(top / "podman"), "--runroot", str(top / "podman-run")]
@@ -81,10 +86,10 @@ def _podman(top: Path) -> list[str]:
 
 def _theirs(command: list[str]) -> Figures:
     begun = time.perf_counter()
-    run = [*command, "run", "--rm", "--network", "none", _IMAGE, "echo", "x"]
+    run = [*command, "run", "--rm", *_MODEST, _IMAGE, "echo", "x"]
     subprocess.run(run, check=True, capture_output=True)
     first = time.perf_counter()
-    start = [*command, "run", "-d", "--network", "none", _IMAGE, "sleep", "60"]
+    start = [*command, "run", "-d", *_MODEST, _IMAGE, "sleep", "60"]
     id_ = subprocess.run(start, check=True, capture_output=True, text=True).stdout.strip()
     before = time.perf_counter()
     subprocess.run([*command, "exec", id_, "echo", "x"], check=True, capture_output=True)

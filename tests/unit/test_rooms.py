@@ -34,7 +34,7 @@ TESTED_ELSEWHERE = {
     "testing/rootfs.py": "tests/kernel/testing/test_runtimes.py runs programs in it",
     "testing/registry.py": "the tests of distribution pull from and push to it",
     "testing/networks.py": "the tests of network stand on it, and compare the originals by it",
-    "testing/streaming.py": "the tests of cri/streaming connect through it, and Go's clients beside",
+    "testing/streaming.py": "the tests of cri/streaming connect through it, as Go's clients do",
     "testing/certificate.py": "tests/conformance/birth compares runc with itself first",
     "testing/attacker.py": "tests/conformance/birth/test_attacks.py lets it succeed once",
 }

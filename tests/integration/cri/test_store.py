@@ -16,6 +16,7 @@ from grpclib.exceptions import GRPCError
 
 from sampan import context
 from sampan.api.cri.v1 import api_pb2 as pb
+from sampan.concurrency import run
 from sampan.cri import NAMESPACE
 from sampan.cri.sandboxes.namespaces import unmount_pod
 from sampan.cri.store import state
@@ -75,13 +76,16 @@ async def _readable(fd: int) -> None:
         loop.remove_reader(fd)
 
 
-async def test_a_reboot(open_kubelet: Any, root: Path, state: Path) -> None:
-    """The state folder is gone with all that ran; the records are not."""
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_reboot(open_kubelet: Any, root: Path, state: Path, *, stale: bool) -> None:
+    """What ran is gone, and the state folder with it; or it is there, and speaks of the dead."""
     async with open_kubelet() as kubelet:
         pod = await kubelet.run_pod()
         running = await kubelet.run(pod)
         created = await kubelet.create(pod, kubelet.container_config())
         other = await kubelet.run_pod()
+        kept = state.with_name("kept")
+        await run(["cp", "-ax", str(state), str(kept)], timeout_s=20)
         # What a reboot ends, without the rest of this machine.
         with context.scope(NAMESPACE):
             await kubelet.cri.engine.tasks.delete(running, force=True)
@@ -89,21 +93,25 @@ async def test_a_reboot(open_kubelet: Any, root: Path, state: Path) -> None:
                 await kubelet.cri.pod_shims.delete(one)
                 unmount_pod(kubelet.cri.pod_folder(one))
     shutil.rmtree(state)
-    state.mkdir(mode=0o711)
+    if stale:
+        kept.rename(state)
+    else:
+        shutil.rmtree(kept)
+        state.mkdir(mode=0o711)
     orphan = root / "io.containerd.grpc.v1.cri/containers/orphan/volumes"
     orphan.mkdir(parents=True)
     async with open_kubelet() as kubelet:
         assert not orphan.parent.exists()
         assert (await kubelet.pod_status(pod)).state == pb.SANDBOX_NOTREADY
         status = await kubelet.status(running)
-        assert (status.state, status.exit_code, status.reason) == (
-            pb.CONTAINER_EXITED, 255, "Unknown",
-        )  # fmt: skip
+        assert status.state == pb.CONTAINER_EXITED
+        assert (status.exit_code, status.reason) == ((137, "Error") if stale else (255, "Unknown"))
         assert (await kubelet.status(created)).state == pb.CONTAINER_EXITED
         await kubelet.stop_pod(pod)
         await kubelet.remove_pod(pod)
         await kubelet.remove_pod(other)
         assert (kubelet.cri.pods, kubelet.cri.containers) == ({}, {})
+        assert list((state / "io.containerd.grpc.v1.cri").glob("[cs]*/*")) == []
 
 
 async def test_a_shim_that_was_killed(kubelet: Any) -> None:
