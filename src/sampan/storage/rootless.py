@@ -16,6 +16,7 @@ modules, which workers of root do without.
 from __future__ import annotations
 
 import asyncio  # noqa: F401 - what is loaded late cannot be loaded after the fork
+import encodings.ascii  # noqa: F401 - likewise a codec
 import errno
 import json
 import os

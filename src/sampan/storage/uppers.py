@@ -96,20 +96,24 @@ def _clone_folder(source: str, target: str) -> None:
     try:
         for name in os.listdir(new):
             remove_tree(name, new)
-        _Cloner(proc).folder(old, new, 0)
+        _Cloner(proc, new).folder(old, new, "")
     finally:
         for fd in (proc, old, new):
             os.close(fd)
 
 
 class _Cloner:
-    def __init__(self, proc: int) -> None:
+    def __init__(self, proc: int, top: int) -> None:
         self._proc = proc
-        self._links: dict[tuple[int, int], tuple[int, str]] = {}
+        self._top = top
+        self._links: dict[tuple[int, int], str] = {}
 
-    def folder(self, old: int, new: int, depth: int) -> None:
-        """Copy what is in the folder `old` to the empty `new`, then its own attributes."""
-        if depth > _DEEPEST:
+    def folder(self, old: int, new: int, path: str) -> None:
+        """Copy what is in the folder `old` to the empty `new`, then its own attributes.
+
+        `path` leads to the new one from the top, which is nobody's but ours; it ends in a slash.
+        """
+        if path.count("/") > _DEEPEST:
             raise ResourceExhausted(f"folders are nested deeper than {_DEEPEST}")
         for name in os.listdir(old):
             try:
@@ -117,7 +121,7 @@ class _Cloner:
             except FileNotFoundError:
                 continue
             try:
-                self._one(place, name, new, depth)
+                self._one(place, name, new, path)
             finally:
                 os.close(place)
         status = os.fstat(old)
@@ -126,7 +130,7 @@ class _Cloner:
         _attributes(old, new)
         os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def _one(self, place: int, name: str, new: int, depth: int) -> None:
+    def _one(self, place: int, name: str, new: int, path: str) -> None:
         status = os.fstat(place)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
@@ -134,7 +138,7 @@ class _Cloner:
             source = os.open(".", _FOLDER, dir_fd=place)
             target = os.open(name, _FOLDER, dir_fd=new)
             try:
-                self.folder(source, target, depth + 1)
+                self.folder(source, target, f"{path}{name}/")
             finally:
                 os.close(source)
                 os.close(target)
@@ -144,9 +148,9 @@ class _Cloner:
         if status.st_nlink > 1 and not whiteouts.is_whiteout(status):
             known = self._links.get((status.st_dev, status.st_ino))
             if known is not None:
-                os.link(known[1], name, src_dir_fd=known[0], dst_dir_fd=new, follow_symlinks=False)
+                os.link(known, name, src_dir_fd=self._top, dst_dir_fd=new, follow_symlinks=False)
                 return
-            self._links[status.st_dev, status.st_ino] = (os.dup(new), name)
+            self._links[status.st_dev, status.st_ino] = path + name
         if kind == stat.S_IFREG:
             self._file(place, status, name, new)
             return

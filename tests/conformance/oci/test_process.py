@@ -213,3 +213,20 @@ def test_a_missing_interpreter_is_one_line(ours: Runtime, bundle: Bundle) -> Non
     assert result.returncode != 0
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     ours.delete(name, force=True)
+
+
+def test_little_memory_and_a_strict_filter_are_enough(runtime: Runtime, bundle: Bundle) -> None:
+    """Less address space than an interpreter has, and a filter of calls that only runtimes make."""
+    size = 8 << 20
+    bundle.process["rlimits"] = [
+        {"type": "RLIMIT_AS", "soft": size, "hard": size},
+        {"type": "RLIMIT_DATA", "soft": size, "hard": size},
+    ]
+    names = ["openat2", "fsopen", "mount_setattr", "close_range", "personality", "getcwd"]
+    refused = {"names": names, "action": "SCMP_ACT_ERRNO"}
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}
+    assert run(runtime, bundle, "sh", "-c", "ulimit -v") == "8192\n"
+    name = runtime.create(bundle, "sleep", "100")
+    runtime.start(name)
+    assert runtime.exec(name, "sh", "-c", "ulimit -v").stdout == "8192\n"
+    runtime.delete(name, force=True)

@@ -81,6 +81,7 @@ async def test_what_an_image_and_a_request_make_together(kubelet: Any) -> None:
     config = kubelet.container_config("sh", "-c", "pwd; echo $FROM_IMAGE $MINE; cat /data/seed")
     config.envs.append(pb.KeyValue(key="MINE", value=b"\xff\xfe"))
     config.working_dir = "/made/on/the/way"
+    config.linux.CopyFrom(secured(readonly_rootfs=True))
     container = await kubelet.create(pod, config)
     await kubelet.start(container)
     await kubelet.ended(container)

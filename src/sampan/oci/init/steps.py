@@ -58,6 +58,8 @@ __all__ = ["ExecFailed", "join_cgroups", "run"]
 
 _TIOCSCTTY, _TIOCGPTPEER, _TIOCSWINSZ = 0x540E, 0x5441, 0x5414
 _SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
+_LATE_LIMITS = (process.RLIMITS["RLIMIT_AS"], process.RLIMITS["RLIMIT_DATA"])
+"""Limits on memory that Python itself needs up to its last call."""
 _ALL_CPUS = range(8192 if (os.cpu_count() or 1) > 1024 else 1024)
 _MAX_PASSWD = 1 << 20
 _KEY_USR_SEARCH = 0x00080000
@@ -134,6 +136,8 @@ def _take_steps(birth: Birth) -> None:
     if birth.sysctls:
         _write_sysctls(birth)
     if birth.rootfs is not None:
+        if birth.rootfs.readonly:
+            _make_cwd(plan.cwd)
         build.finish_root(birth.rootfs)
     if plan.apparmor or plan.selinux:
         _set_label(plan.apparmor or plan.selinux, apparmor=bool(plan.apparmor))
@@ -142,7 +146,10 @@ def _take_steps(birth: Birth) -> None:
     if plan.memory_policy is not None:
         _set_memory_policy(*plan.memory_policy)
     for number, soft, hard in plan.rlimits:
-        _limit(number, soft, hard)
+        if number in _LATE_LIMITS:
+            _allow_limit(number, hard)
+        else:
+            _limit(number, soft, hard)
     os.umask(plan.umask)
     # Without noNewPrivileges a filter needs CAP_SYS_ADMIN, which may be gone after the drop.
     if plan.seccomp is not None and not plan.no_new_privileges:
@@ -165,6 +172,9 @@ def _take_steps(birth: Birth) -> None:
     signals.reset_mask()
     for fd in birth.passed_fds:
         fds.set_cloexec(fd, False)
+    for number, soft, hard in plan.rlimits:
+        if number in _LATE_LIMITS:
+            _limit(number, soft, hard)
     _exec(executable, argv, envp)
 
 
@@ -315,6 +325,13 @@ def _limit(number: int, soft: int, hard: int) -> None:
         raise OSError(err.errno, f"error setting rlimit type {number}: {err.strerror}") from err
 
 
+def _allow_limit(number: int, hard: int) -> None:
+    """Raise a hard limit while we may; the limit itself would be too little for an interpreter."""
+    soft, current = process.prlimit(0, number)
+    if hard > current:
+        _limit(number, soft, hard)
+
+
 def _set_memory_policy(mode: int, nodes: int) -> None:
     try:
         scheduling.set_mempolicy(mode, nodes)
@@ -376,6 +393,14 @@ def _become_user(birth: Birth) -> None:
     for number in range(64):
         if wanted.ambient >> number & 1 and permitted & inheritable & 1 << number:
             capabilities.ambient_raise(number)
+
+
+def _make_cwd(cwd: bytes) -> None:
+    """Make the working folder, as `_chdir` would, while the root can still be written to."""
+    try:
+        os.makedirs(cwd, 0o755, exist_ok=True)
+    except OSError:
+        return  # read-only by itself, or a file is in the way: chdir says what is wrong
 
 
 def _chdir(cwd: bytes) -> bool:
