@@ -10,7 +10,7 @@ NOX := $(BIN)/nox --no-venv --non-interactive
 TRY := import os; print(os.getpid(), os.listdir("/proc")[:3])
 
 .DEFAULT_GOAL := help
-.PHONY: help try dev packages test soak bench conformance lint proto clean
+.PHONY: help try dev packages test soak bench conformance vm lint docs proto clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -30,6 +30,12 @@ conformance: dev packages ## Only the tests against specifications and the origi
 
 bench: dev packages ## Measure beside runc and containerd; prints a table, writes bench/results.json
 	$(BIN)/python -m bench
+
+vm: dev packages ## The tests that need cgroup v2, systemd or CRIU, in a virtual machine
+	$(NOX) -s vm
+
+docs: dev ## The manual, as a site in .cache/site
+	$(NOX) -s docs
 
 lint: dev ## Style, types and layers
 	$(NOX) -s lint types imports

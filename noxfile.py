@@ -94,6 +94,15 @@ def soak(session: nox.Session) -> None:
     pytest(session, "tests")
 
 
+@nox.session
+def vm(session: nox.Session) -> None:
+    """The tests that need cgroup v2 with every controller, systemd, AppArmor or a CRIU that works.
+
+    They run in a virtual machine with Debian's own kernel; half an hour without hardware help.
+    """
+    run(session, "python", "tests/vm/run.py", "--timeout-s", "1800", *session.posargs)
+
+
 LEVELS = ("unit", "kernel", "integration", "conformance")
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LABEL_NAME",
+    "LABEL_SNAPSHOTS",
     "Folder",
     "View",
     "command_of",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 LABEL_NAME: Final = "sampan/name"
+LABEL_SNAPSHOTS: Final = "sampan/snapshots"
+"""Names of the snapshots of a sandbox, as a JSON list; their keys are `<id>/<name>`."""
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
 _ADJECTIVES: Final = (
     "brisk", "calm", "eager", "fair", "keen", "light", "neat", "quick", "sober", "steady", "swift",
@@ -292,11 +295,19 @@ async def remove(
     from sampan.client.networking import release
 
     await release(client, container, forget=True)
+    await _remove_snapshots(client, container)
     with suppress(NotFound):
         await client.delete_container(container.id)
     await to_thread(Folder(client, container.id).remove, seen.name)
     if volumes:
         await _remove_volumes(client, container)
+
+
+async def _remove_snapshots(client: Client, container: Container) -> None:
+    """Remove what was kept of its files under names; the label names them before they exist."""
+    for name in json.loads(container.labels.get(LABEL_SNAPSHOTS) or "[]"):
+        with suppress(NotFound):
+            await client.snapshots(container.snapshotter).remove(f"{container.id}/{name}")
 
 
 async def _remove_volumes(client: Client, container: Container) -> None:

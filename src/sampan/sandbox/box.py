@@ -395,7 +395,6 @@ class Sandbox:
         container = self.container
         try:
             if not self.detach:
-                await branching.forget_all(self)
                 with suppress(NotFound):
                     await remove(self.client.raw, container, force=True, volumes=True)
         finally:

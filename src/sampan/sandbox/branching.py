@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from sampan.client.containers import LABEL_SNAPSHOTS
 from sampan.concurrency import shielded, to_thread
 from sampan.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, SampanError
 from sampan.sandbox.values import Change
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from sampan.model.mounts import Mount as RawMount
     from sampan.sandbox.box import Sandbox
 
-__all__ = ["commit", "diff", "forget_all", "fork", "names", "rollback", "snapshot"]
+__all__ = ["commit", "diff", "fork", "names", "rollback", "snapshot"]
 
-_LABEL: Final = "sampan/snapshots"
 _ROOT_LABEL: Final = "containerd.io/gc.root"
 
 
@@ -109,7 +109,7 @@ async def _config(box: Sandbox) -> ContainerConfig | None:
 
 def names(box: Sandbox) -> list[str]:
     """See Sandbox."""
-    found: list[str] = json.loads(box.container.labels.get(_LABEL) or "[]")
+    found: list[str] = json.loads(box.container.labels.get(LABEL_SNAPSHOTS) or "[]")
     return found
 
 
@@ -139,7 +139,9 @@ async def snapshot(box: Sandbox, name: str) -> None:
 async def _relabel(box: Sandbox, found: list[str]) -> None:
     from sampan.client.containers import relabel
 
-    box.container = await relabel(box.client.raw, box.container, {_LABEL: json.dumps(found)})
+    box.container = await relabel(
+        box.client.raw, box.container, {LABEL_SNAPSHOTS: json.dumps(found)}
+    )
 
 
 async def _forget(box: Sandbox, name: str) -> None:
@@ -165,14 +167,6 @@ async def _roll_back(box: Sandbox, name: str) -> None:
     box.mounts[:] = await view.prepare(container.snapshot_key, parent)
     await _clone(box, saved, box.mounts)
     await box.run_task()
-
-
-async def forget_all(box: Sandbox) -> None:
-    """Remove the sandbox's snapshots: it ends."""
-    view = box.client.raw.snapshots(box.container.snapshotter)
-    for name in names(box):
-        with suppress(NotFound):
-            await view.remove(_key(box, name))
 
 
 async def diff(box: Sandbox, name: str) -> list[Change]:

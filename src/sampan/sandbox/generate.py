@@ -243,7 +243,7 @@ def main(arguments: list[str]) -> int:
     import subprocess
 
     made = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--stdin-filename", "sync.py", "-"],
+        [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(_HERE / "sync.py"), "-"],
         input=generated(),
         capture_output=True,
         text=True,

@@ -439,9 +439,7 @@ class Sandbox:
         """
         return call(lambda: self._inner.read(path))
 
-    def write(
-        self, path: str, data: bytes | str, *, mode: int = 420, user: str = ""
-    ) -> None:
+    def write(self, path: str, data: bytes | str, *, mode: int = 420, user: str = "") -> None:
         """Write a file, and make the folders on the way; what it had before is replaced.
 
         Args:
@@ -479,9 +477,7 @@ class Sandbox:
         """Remove a file, or a folder with all that is in it; what is not there is fine."""
         call(lambda: self._inner.remove(path))
 
-    def upload(
-        self, source: str | os.PathLike[str], target: str, *, user: str = ""
-    ) -> None:
+    def upload(self, source: str | os.PathLike[str], target: str, *, user: str = "") -> None:
         """Copy a file or a folder of this host, with all that is in it, to `target`.
 
         Args:
@@ -695,11 +691,7 @@ def in_process(
     """
     return Client._of(
         _clients.in_process(
-            root=root,
-            state=state,
-            config=config,
-            snapshotter=snapshotter,
-            namespace=namespace,
+            root=root, state=state, config=config, snapshotter=snapshotter, namespace=namespace
         )
     )
 

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "v" in flags:
             from sampan import __version__
 
-            return _print(f"{sys.argv[0]}:\n  Version:  {__version__}\n".encode())
+            return _print(f"containerd-shim-sampan-v2:\n  Version:  {__version__}\n".encode())
         if "info" in flags:
             return _print(_info())
         if command == "start":

@@ -216,6 +216,9 @@ def test_affinity_is_that_of_the_cpuset(ours: Runtime, bundle: Bundle) -> None:
 
 def test_ps_works_after_the_end(ours: Runtime, bundle: Bundle) -> None:
     name = start(ours, bundle, "sh", "-c", "sleep 100 & exec sleep 100")
+    manager = Manager(f"/{name}")
+    while len(manager.pids()) < 2:  # the shell has yet to fork
+        os.sched_yield()
     listed = json.loads(ours.call("ps", "--format", "json", name).stdout)
     assert ours.pid(name) in listed
     assert len(listed) == 2

@@ -127,11 +127,14 @@ class Criu:
     def _send(self, request: msg.Request) -> None:
         try:
             self._sock.send(bytes(request))
-        except BrokenPipeError as err:
+        except ConnectionError as err:
             raise CheckpointFailed("criu ended before it was asked") from err
 
     def _answer(self) -> tuple[msg.Response, list[int]]:
-        data, received = fds.recv_fds(self._sock, _MOST_BYTES, 1)
+        try:
+            data, received = fds.recv_fds(self._sock, _MOST_BYTES, 1)
+        except ConnectionError as err:
+            raise CheckpointFailed("criu ended without an answer") from err
         if not data:
             raise CheckpointFailed("criu ended without an answer")
         return msg.Response.decode(data), received

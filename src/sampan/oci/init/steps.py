@@ -44,6 +44,8 @@ from sampan.linux import mounts as mnt
 from sampan.linux import namespaces as ns
 from sampan.model.runtime.document import dumps
 from sampan.oci.hooks import run_hooks
+from sampan.oci.init import program
+from sampan.oci.init.program import ExecFailed
 from sampan.oci.rootfs import build
 
 TYPE_CHECKING = False
@@ -61,16 +63,7 @@ _SIOCSIFFLAGS, _SIOCGIFFLAGS, _IFF_UP = 0x8914, 0x8913, 1
 _LATE_LIMITS = (process.RLIMITS["RLIMIT_AS"], process.RLIMITS["RLIMIT_DATA"])
 """Limits on memory that Python itself needs up to its last call."""
 _ALL_CPUS = range(8192 if (os.cpu_count() or 1) > 1024 else 1024)
-_MAX_PASSWD = 1 << 20
 _KEY_USR_SEARCH = 0x00080000
-
-
-class ExecFailed(Exception):
-    """The executable cannot be executed; `code` is what docker exits with."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def run(birth: Birth) -> NoReturn:
@@ -158,7 +151,7 @@ def _take_steps(birth: Birth) -> None:
     environment = _environment(birth)
     if plan.no_new_privileges:
         prctl.set_no_new_privs()
-    executable = _find(plan.args[0], plan.path)
+    executable = program.find(plan.args[0], plan.path)
     argv = process.encode_strings(plan.args)
     envp = process.encode_strings([k + b"=" + v for k, v in environment.items()])
     if plan.seccomp is not None and plan.no_new_privileges:
@@ -430,57 +423,8 @@ def _verify_cwd() -> None:
 def _environment(birth: Birth) -> dict[bytes, bytes]:
     environment = birth.process.env
     if not environment.get(b"HOME"):
-        environment[b"HOME"] = _home(birth.process.uid)
+        environment[b"HOME"] = program.home(birth.process.uid)
     return environment
-
-
-def _home(uid: int) -> bytes:
-    try:
-        fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b"/"
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return b"/"
-        for line in os.read(fd, _MAX_PASSWD).splitlines():
-            fields = line.split(b":")
-            if len(fields) >= 6 and fields[2] == b"%d" % uid:
-                return fields[5] or b"/"
-    finally:
-        os.close(fd)
-    return b"/"
-
-
-def _find(name: bytes, search: bytes) -> bytes:
-    """Find the executable as the user in the container, with runc's words when it is not there."""
-    shown = os.fsdecode(name)
-    if b"/" in name:
-        problem = _executable_problem(name)
-        if problem == errno.ENOENT:
-            raise ExecFailed(f'exec: "{shown}": stat {shown}: no such file or directory', 127)
-        if problem:
-            raise ExecFailed(f'exec: "{shown}": {os.strerror(problem).lower()}', 126)
-        return name
-    denied = False
-    for folder in search.split(b":"):
-        candidate = os.path.join(folder or b".", name)
-        problem = _executable_problem(candidate)
-        if not problem:
-            return candidate
-        denied = denied or problem == errno.EACCES
-    if denied:
-        raise ExecFailed(f'exec: "{shown}": permission denied', 126)
-    raise ExecFailed(f'exec: "{shown}": executable file not found in $PATH', 127)
-
-
-def _executable_problem(path: bytes) -> int:
-    try:
-        info = os.stat(path)
-    except OSError as err:
-        return errno.ENOENT if err.errno == errno.ENOTDIR else err.errno or errno.EIO
-    if stat.S_ISDIR(info.st_mode):
-        return errno.EISDIR
-    return 0 if os.access(path, os.X_OK, effective_ids=True) else errno.EACCES
 
 
 def _announce_ready(birth: Birth) -> None:
