@@ -100,6 +100,7 @@ async def serve(settings: Settings, again: Callable[[], Settings]) -> None:
                         _collecting(engine),
                         _reloading(engine, signals, again),
                         _reporting(engine, signals),
+                        _disconnecting(engine),
                         engine.background(),
                     )
                 ]
@@ -164,6 +165,7 @@ def _watch_over(engine: Engine) -> None:
         engine.in_background(partial(deliver, engine.events, sinks))
 
 
+_NETWORKS = "io.sampan.network.v1"
 _OPT = "io.containerd.internal.v1.opt"
 _RESTART = "io.containerd.monitor.container.v1.restart"
 _SINK = "io.sampan.event-sink.v1"
@@ -207,6 +209,18 @@ async def _reloading(engine: Engine, signals: _Signals, again: Callable[[], Sett
             await engine.reload(settings)
             log.info("configuration reloaded: file=%s", settings.config)
         notify(os.environ, "READY=1")
+
+
+async def _disconnecting(engine: Engine) -> None:
+    """Give back addresses and ports of those who died with the machine or with a killed process."""
+    try:
+        networks = engine.graph.one(_NETWORKS)
+    except SampanError:
+        return  # there is no such plugin, or it does not work here
+    try:
+        await networks.gc((), gone_only=True)
+    except SampanError as err:
+        log.warning("networks of the dead were not given back: %s", err)
 
 
 async def _reporting(engine: Engine, signals: _Signals) -> None:

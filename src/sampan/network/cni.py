@@ -146,7 +146,9 @@ class CniNetworks:
             for entry in await call_on_disk(self._cache.ours):
                 if entry.id not in keep and not (gone_only and _alive(entry.netns)):
                     group.create_task(detach(entry))
-        for network in await call_on_disk(self.all):
+        # Plugins may only be asked by somebody who knows all that is attached: a caller that sweeps
+        # up after the dead does not speak for other users of the same networks.
+        for network in () if gone_only else await call_on_disk(self.all):
             try:
                 others = await call_on_disk(self._cache.everyones, network.name)
                 mine = await call_on_disk(self._cache.ours, network.name)
