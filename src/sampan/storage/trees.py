@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["measure", "remove_tree"]
+__all__ = ["measure", "remove_tree", "set_folder_time"]
 
 _DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -97,3 +97,12 @@ def measure(path: str) -> tuple[int, int]:
                     if stat.S_ISDIR(status.st_mode):
                         pending.append(one.path)
     return len(seen), size
+
+
+def set_folder_time(path_fd: int, mtime_ns: int) -> None:
+    """Set when the folder behind an O_PATH fd was changed."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=path_fd)
+    try:
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
+    finally:
+        os.close(fd)

@@ -32,8 +32,8 @@ from sampan.model.digest import Digest
 from sampan.model.image import chain_ids
 from sampan.model.mounts import Mount
 from sampan.storage.detached import open_mounts
-from sampan.storage.diff.apply import MissingLink
 from sampan.storage.diff.layers import Applied, LayerApplier
+from sampan.storage.diff.reading import MissingLink
 from sampan.storage.snapshots import Snapshotter
 
 __all__ = ["AVAILABLE", "Ready", "inherit", "unpack"]

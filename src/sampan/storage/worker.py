@@ -21,7 +21,8 @@ import sys
 from sampan import errors
 from sampan.linux import capabilities, namespaces, prctl
 from sampan.storage.compression import Stream
-from sampan.storage.diff.apply import Applier, MissingLink
+from sampan.storage.diff.apply import Applier
+from sampan.storage.diff.reading import MissingLink
 from sampan.storage.tar import Caps
 
 __all__ = ["worker"]

@@ -53,7 +53,7 @@ def _answered(fd: int, status: int) -> dict[str, object]:
     if "error" in answer:
         kind = getattr(errors, str(answer["error"]), None)
         if answer["error"] == "MissingLink":
-            from sampan.storage.diff.apply import MissingLink
+            from sampan.storage.diff.reading import MissingLink
 
             kind = MissingLink
         message = str(answer.get("message", ""))

@@ -18,12 +18,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
-from sampan.errors import FailedPrecondition, InvalidArgument
+from sampan.errors import InvalidArgument
 from sampan.linux.paths import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from sampan.storage import whiteouts
 from sampan.storage.compression import Stream
+from sampan.storage.diff.reading import MissingLink, entries, name_parts
 from sampan.storage.tar import (
     BLOCK_DEVICE,
     CHAR_DEVICE,
@@ -35,51 +35,16 @@ from sampan.storage.tar import (
     Caps,
     Entry,
 )
-from sampan.storage.tar.parser import END, Parser
 from sampan.storage.tar.sparse import Map10, checked
-from sampan.storage.trees import remove_tree
+from sampan.storage.trees import remove_tree, set_folder_time
 
-__all__ = ["Applier", "MissingLink", "entries", "name_parts"]
+__all__ = ["Applier"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _KEPT_FDS = 200
 _OVERLAY_ATTRIBUTES = (b"trusted.overlay.", b"user.overlay.")
-
-
-class MissingLink(FailedPrecondition):
-    """A hard link to, or a path through, something that only a lower layer has."""
-
-
-def entries(stream: Stream, caps: Caps) -> Iterator[Entry]:
-    """Yield a stream's entries; the caller consumes `entry.stored` bytes before the next."""
-    parser = Parser(caps)
-    while block := stream.read(512):
-        step = parser.block(block)
-        if type(step) is Entry:
-            yield step
-            if rest := -step.stored % 512:
-                stream.read(rest)
-        elif step is END:
-            return
-        elif type(step) is int:
-            data = stream.read(step)
-            if len(data) != step:
-                raise InvalidArgument("tar: archive is truncated within an extended header")
-            parser.payload(data)
-
-
-def name_parts(name: bytes) -> list[bytes]:
-    """Return the components of a name, with a leading `/` and every `.` dropped.
-
-    Raises:
-      InvalidArgument: a component is `..`.
-    """
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise InvalidArgument(f"tar: name leaves the root by '..': {name[:160]!r}")
-    return parts
 
 
 class _Folder:
@@ -163,7 +128,7 @@ class Applier:
         for path, mtime_ns in self._times.items():
             folder = self._open(path)
             if folder is not None:
-                _set_folder_time(folder.fd, mtime_ns)
+                set_folder_time(folder.fd, mtime_ns)
 
     # One entry.
 
@@ -527,11 +492,3 @@ class Applier:
             self._made.discard(other)
         for other in [one for one in self._times if one == path or one.startswith(prefix)]:
             del self._times[other]
-
-
-def _set_folder_time(path_fd: int, mtime_ns: int) -> None:
-    fd = os.open(".", _FOLDER, dir_fd=path_fd)
-    try:
-        os.utime(fd, ns=(mtime_ns, mtime_ns))
-    finally:
-        os.close(fd)
