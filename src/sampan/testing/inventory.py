@@ -12,7 +12,7 @@ to prove that it is seen.
 Whose is it? Of fds and processes those of this process and below it; of mounts and namespaces
 those in its mount namespace; of cgroups, sockets and links those with the tag in their name; of
 files all below `folders`. With `alone` every socket and link counts, and every cgroup but those
-that lie beside the one we live in: whoever put us there makes such for others, too.
+that lie beside the one we live in, whose maker makes such for others, too, and empty parents.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def _cgroups(scope: Scope) -> Iterator[Item]:
             path = os.path.join(folder, name)
             if not scope.ours(path) or re.search(r"/(system|user|init)\.(slice|scope)", path):
                 continue
-            if (scope.tag and scope.tag in path) or not _beside(path, homes):
+            tagged = bool(scope.tag) and scope.tag in path
+            if tagged or not (_beside(path, homes) or _is_mere_parent(path)):
                 yield Item(Kind.CGROUP, path, " ".join(_words(f"{path}/cgroup.procs")))
 
 
@@ -170,6 +171,20 @@ def _homes() -> list[str]:
             places = [controllers.removeprefix("name=")] if controllers else [".", "unified"]
             homes += [os.path.normpath(f"/sys/fs/cgroup/{place}{path}") for place in places]
     return homes
+
+
+def _is_mere_parent(path: str) -> bool:
+    """Tell whether it is what runtimes keep for the next container: `/NAME` or `/NAME/NAMESPACE`.
+
+    They remove a container's cgroup and leave the empty folders above it, runc as well as ours.
+    """
+    near = os.path.relpath(path, "/sys/fs/cgroup").count("/") <= 2
+    if not near or _words(f"{path}/cgroup.procs"):
+        return False
+    try:
+        return all(_is_mere_parent(entry.path) for entry in os.scandir(path) if entry.is_dir())
+    except OSError:
+        return True
 
 
 def _beside(path: str, homes: list[str]) -> bool:
