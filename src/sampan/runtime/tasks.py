@@ -370,12 +370,16 @@ class LocalTasks:
 
     # --- dead shims ----------------------------------------------------------------------
 
+    async def sweep(self) -> None:
+        """Remove what creations and removals that were cut short have left on disk."""
+        await to_thread(sweep, self._state)
+
     async def recover(self) -> int:
         """Connect to every shim of every namespace, bury the dead; return how many live.
 
         A shim that does not answer is left to whoever deletes its task.
         """
-        await to_thread(sweep, self._state)
+        await self.sweep()
         alive = 0
         for bundle in await to_thread(lambda: list(bundles(self._state))):
             if await to_thread(grave, bundle) is not None:

@@ -182,9 +182,11 @@ def _is_mere_parent(path: str) -> bool:
     if not near or _words(f"{path}/cgroup.procs"):
         return False
     try:
-        return all(_is_mere_parent(entry.path) for entry in os.scandir(path) if entry.is_dir())
-    except OSError:
+        with os.scandir(path) as entries:
+            below = [entry.path for entry in entries if entry.is_dir()]
+    except OSError:  # gone meanwhile
         return True
+    return all(_is_mere_parent(one) for one in below)
 
 
 def _beside(path: str, homes: list[str]) -> bool:

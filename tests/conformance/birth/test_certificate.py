@@ -73,6 +73,12 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("disorderly", "status SigBlk"): (
         "runc passes on a signal that its caller had blocked; we unblock all"
     ),
+} | {
+    ("disorderly", field): (
+        "runc before 1.2 leaves a process on the processors of its caller; later ones let it run on"
+        " all of its cpuset, as we do"
+    )
+    for field in ("affinity", "status Cpus_allowed", "status Cpus_allowed_list")
 }
 """Case and field to the reason why it may differ from runc's."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any as Untyped
 
@@ -198,7 +199,9 @@ def read_until(fd: int, word: bytes) -> bytes:
     while word not in data:
         assert time.monotonic() < until_s, data[-100:]
         if select.select([fd], [], [], 0.05)[0]:
-            data += os.read(fd, 1 << 16)
+            # The end that select saw may be that of a writer before this one.
+            with suppress(BlockingIOError):
+                data += os.read(fd, 1 << 16)
     return data
 
 

@@ -124,6 +124,7 @@ class LocalClient:
         await metadata.containers.delete(id, snapshots=metadata.snapshotters)
 
     async def collect_garbage(self) -> int:
+        await self._engine.tasks.sweep()
         return (await self._engine.metadata.collect()).removed
 
 
