@@ -174,12 +174,16 @@ def _homes() -> list[str]:
 
 
 def _is_mere_parent(path: str) -> bool:
-    """Tell whether it is what runtimes keep for the next container: `/NAME` or `/NAME/NAMESPACE`.
+    """Tell whether it is what runtimes keep for the next container: `/NAME` or `/sampan/NAMESPACE`.
 
-    They remove a container's cgroup and leave the empty folders above it, runc as well as ours.
+    They remove a container's cgroup and leave the empty folder above it, runc as well as ours. All
+    else counts, `/default/ID` of a container of ctr and `/k8s.io/ID` included.
     """
-    near = os.path.relpath(path, "/sys/fs/cgroup").count("/") <= 2
-    if not near or _words(f"{path}/cgroup.procs"):
+    below_top = os.path.relpath(path, "/sys/fs/cgroup").split("/")
+    if not os.path.exists("/sys/fs/cgroup/cgroup.procs"):  # a folder for each hierarchy, then
+        del below_top[0]
+    kept = len(below_top) <= 1 or (len(below_top) == 2 and below_top[0] == "sampan")
+    if not kept or _words(f"{path}/cgroup.procs"):
         return False
     try:
         with os.scandir(path) as entries:

@@ -484,21 +484,3 @@ async def test_both_take_addresses_from_one_pool(own_network: None, tmp_path: Pa
     await servers["built in"].gc([])
     assert host.inventory() == set()
     await host.close()
-
-
-async def test_executables_of_ours(own_network: None, tmp_path: Any) -> None:
-    """The same plugins as programs, which anyone may call."""
-    host = Host(tmp_path, "ours by exec")
-    host.configure("net", _plugins(host, {}))
-    path = await host.namespaces.create("c")
-    networks = host.networks()
-    request = Request(id="c", netns=path, ports=PORTS[:2])
-    result = await networks.set_up(request)
-    assert result.ips[0].address == "10.99.0.2/16"
-    await networks.check(request)
-    with pytest.raises(PluginError, match=r"already exists|has been allocated"):
-        await host.networks().set_up(Request(id="d", netns=path))
-    await networks.tear_down(request)
-    assert host.inventory() == set()
-    await host.namespaces.remove("c")
-    await host.close()

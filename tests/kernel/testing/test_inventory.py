@@ -178,6 +178,35 @@ def test_alone_others_may_be_lodged_beside_us() -> None:
     assert printed.strip() == str([str(home / "ours")])
 
 
+@requires("cgroup:pids")
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("{name}", False),
+        ("sampan/{name}", False),
+        ("sampan/{name}/c", True),
+        ("{name}/c", True),
+    ],
+)
+def test_alone_a_containers_cgroup_counts_and_an_empty_parent_does_not(
+    path: str, counts: bool
+) -> None:
+    """Untagged, as those of ctr and CRI are; `/default/ID` is a container, `/default` is not."""
+    top = Path("/sys/fs/cgroup/pids")
+    planted = top / path.format(name=unique_name("parent"))
+    made = [one for one in (*reversed(planted.parents), planted) if not one.exists()]
+    scope = Scope(alone=True, kinds=frozenset({Kind.CGROUP}))
+    before = take(scope)
+    for one in made:
+        one.mkdir()
+    try:
+        found = {item.key for item in leaked(before, take(scope))}
+    finally:
+        for one in reversed(made):
+            one.rmdir()
+    assert (str(planted) in found) is counts
+
+
 LEAKY = """
 import os, subprocess
 {body}
